@@ -1,0 +1,8 @@
+// The etcdctl command is etcd's own command line client, built from its module.
+package main
+
+import "go.etcd.io/etcd/etcdctl/v3/ctlv3"
+
+func main() {
+	ctlv3.MustStart()
+}

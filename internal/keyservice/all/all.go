@@ -1,0 +1,69 @@
+// Package all is the one list of key services: a field of Service and a case in it make a key service known to the
+// configuration, its documentation and the daemon. Nothing registers itself.
+package all
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/local"
+	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
+)
+
+// Service is the settings of a key in one key service. Exactly one field is set in what was read from a configuration.
+type Service struct {
+	// A key in a keystore: an encrypted file, the same on every node, that `trousseau keystore` makes. For clusters
+	// without another key service, and beside one.
+	Local *local.Config `yaml:"local,omitempty" oneof:"key service"`
+
+	// A key in the transit engine of HashiCorp Vault (the Community edition too) or OpenBao.
+	Vault *vault.Config `yaml:"vault,omitempty" oneof:"key service"`
+}
+
+// set returns the one that is set.
+func (s Service) set() choice {
+	switch {
+	case s.Local != nil:
+		return choose("local", *s.Local, local.Open)
+	case s.Vault != nil:
+		return choose("vault", *s.Vault, vault.Open)
+	}
+	return choice{open: func(context.Context, *slog.Logger) (keyservice.Key, error) {
+		return nil, &keyservice.Error{
+			Kind: keyservice.Invalid, Op: "opening a key", Err: errors.New("no key service is set"),
+			Hint: "set exactly one of local, vault",
+		}
+	}}
+}
+
+// choice is the settings of one key service without their type.
+type choice struct {
+	name, id string
+	open     func(context.Context, *slog.Logger) (keyservice.Key, error)
+}
+
+func choose[C interface{ ID() string }, K keyservice.Key](
+	name string, config C, open func(context.Context, C, *slog.Logger) (K, error),
+) choice {
+	return choice{name: name, id: config.ID(), open: func(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
+		key, err := open(ctx, config, log)
+		if err != nil {
+			return nil, err // and not a nil K in an interface that is not nil
+		}
+		return key, nil
+	}}
+}
+
+// Type returns the name of the key service, as the configuration has it.
+func (s Service) Type() string { return s.set().name }
+
+// ID returns the default for the key's id, made of the settings that say which key it is and not of those that say where.
+func (s Service) ID() string { return s.set().id }
+
+// Open opens the key. A key in a remote service opens while the service is away; a key in a file needs the file. The
+// error is a *keyservice.Error. The caller closes the key.
+func (s Service) Open(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
+	return s.set().open(ctx, log)
+}

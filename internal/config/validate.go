@@ -1,0 +1,81 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trousseau-io/trousseau/internal/strictyaml"
+)
+
+// Validate checks what the parts of the document must be together.
+func (d *Daemon) Validate(report func(field, problem string)) {
+	for i, c := range d.FormerClusters {
+		if c == d.Cluster {
+			report(fmt.Sprintf("formerClusters[%d]", i), "is the cluster itself: remove it here")
+		}
+		if slices.Index(d.FormerClusters, c) < i {
+			report(fmt.Sprintf("formerClusters[%d]", i), "is there twice: remove one")
+		}
+	}
+	d.validateKeys(report)
+	d.validatePolicies(report)
+}
+
+// validateKeys reports keys that cannot be told apart.
+func (d *Daemon) validateKeys(report func(field, problem string)) {
+	for i := range d.Keys {
+		k, earlier := &d.Keys[i], d.Keys[:i]
+		same := func(other Key) bool { return other.Name == k.Name }
+		if at := slices.IndexFunc(earlier, same); at >= 0 {
+			report(fmt.Sprintf("keys[%d].name", i), fmt.Sprintf("is the name of keys[%d] too: give each key its own", at))
+		}
+		same = func(other Key) bool { return other.id() == k.id() }
+		if at := slices.IndexFunc(earlier, same); at >= 0 {
+			report(fmt.Sprintf("keys[%d].id", i), fmt.Sprintf("%q is the id of keys[%d] too: "+
+				"set id on the key that nothing was sealed with yet, or remove the key if it is the same one", k.id(), at))
+		}
+	}
+}
+
+func (d *Daemon) validatePolicies(report func(field, problem string)) {
+	if len(d.Policies) == 0 {
+		if len(d.Keys) > 1 {
+			report("policies", "missing: the default is one policy over all keys, and policies of several keys are not "+
+				"supported by this version: list one policy per key, first the one that seals")
+		}
+		return
+	}
+	names := d.keyNames()
+	var used []string
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		for j, name := range p.Keys {
+			if !slices.Contains(names, name) {
+				report(fmt.Sprintf("policies[%d].keys[%d]", i, j),
+					fmt.Sprintf("%s names no key: the keys are %s", strictyaml.Quote(name), strings.Join(names, ", ")))
+			}
+		}
+		used = append(used, p.Keys...)
+		for j := range i {
+			if p.equal(&d.Policies[j]) {
+				report(fmt.Sprintf("policies[%d]", i), fmt.Sprintf("is the same as policies[%d]: remove one", j))
+				break
+			}
+		}
+	}
+	for i, name := range names {
+		if !slices.Contains(used, name) {
+			report(fmt.Sprintf("keys[%d]", i), fmt.Sprintf("no policy uses %q, so it neither seals nor opens: "+
+				"list it in a policy, or remove it", name))
+		}
+	}
+}
+
+func (d *Daemon) keyNames() []string {
+	names := make([]string, len(d.Keys))
+	for i, k := range d.Keys {
+		names[i] = k.Name
+	}
+	return names
+}

@@ -1,0 +1,150 @@
+package envelope
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/trousseau-io/trousseau/internal/keyservice"
+)
+
+// Labels keep the hashes and derivations of the format apart from one another.
+const (
+	labelCluster = "trs1 cluster"
+	labelPolicy  = "trs1 policy"
+	labelKeyID   = "trs1 key id"
+	labelShare   = "trs1 share"
+	labelContent = "trs1 content"
+)
+
+// Cluster is whose secrets an envelope holds.
+type Cluster struct {
+	Name    string   // 1 to 63 bytes
+	Lineage [16]byte // random, fixed when the cluster is set up: a name alone may be given twice
+}
+
+func (c Cluster) String() string { return c.Name + "/" + hex.EncodeToString(c.Lineage[:]) }
+
+func (c Cluster) add(b *cryptobyte.Builder) {
+	addString(b, c.Name)
+	b.AddBytes(c.Lineage[:])
+}
+
+func (c Cluster) tag() [4]byte {
+	hash := hashOf(labelCluster, c.add)
+	return [4]byte(hash[:])
+}
+
+// Member is one key of a policy.
+type Member struct {
+	ID  string // 1 to 255 bytes; the same on every node, for as long as the data lives
+	Key keyservice.Key
+}
+
+// Policy says which keys hold a share of what is sealed, and how many of them open it. It does not change.
+type Policy struct {
+	cluster    Cluster
+	generation uint32
+	need       int
+	members    []Member // by id; the index is the slot
+	hash       [sha256.Size]byte
+}
+
+// NewPolicy returns the policy of a cluster that opens with need of the members. The order of members does not matter.
+// Policies of several keys are refused: this version of the package seals and opens 1 of 1.
+func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) (*Policy, error) {
+	if len(members) != 1 || need != 1 {
+		return nil, fmt.Errorf("making a policy of %d of %d keys: only 1 of 1 is supported", need, len(members))
+	}
+	if n := len(cluster.Name); n < 1 || n > 63 {
+		return nil, fmt.Errorf("making a policy: the cluster's name has %d bytes, allowed are 1 to 63", n)
+	}
+	for _, m := range members {
+		if len(m.ID) == 0 || len(m.ID) > 255 || m.Key == nil {
+			return nil, fmt.Errorf("making a policy: a key has an id of %d bytes", len(m.ID))
+		}
+	}
+	p := &Policy{cluster: cluster, generation: generation, need: need, members: slices.Clone(members)}
+	slices.SortFunc(p.members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	p.hash = hashOf(labelPolicy, func(b *cryptobyte.Builder) {
+		cluster.add(b)
+		b.AddUint32(generation)
+		b.AddUint8(uint8(need))
+		b.AddUint8(uint8(len(p.members)))
+		for _, m := range p.members {
+			addString(b, m.ID)
+		}
+	})
+	return p, nil
+}
+
+// Cluster returns whose envelopes the policy seals and opens.
+func (p *Policy) Cluster() Cluster { return p.cluster }
+
+// Generation returns the number that makes otherwise equal policies different.
+func (p *Policy) Generation() uint32 { return p.generation }
+
+// Need returns how many members open an envelope.
+func (p *Policy) Need() int { return p.need }
+
+// Members returns the keys by slot. The caller must not change the slice.
+func (p *Policy) Members() []Member { return p.members }
+
+// Hash returns the SHA-256 that stands for cluster, generation, need and key ids.
+func (p *Policy) Hash() [sha256.Size]byte { return p.hash }
+
+// KeyID returns the name, 30 characters, that Kubernetes stores beside what the given versions seal: "t1." and 20 bytes
+// of SHA-256 in base64url over the policy and the versions. versions are by slot, "" where a key takes no part.
+func (p *Policy) KeyID(versions []keyservice.VersionID) string {
+	hash := hashOf(labelKeyID, func(b *cryptobyte.Builder) {
+		b.AddBytes(p.hash[:])
+		for slot, version := range versions {
+			if version != "" {
+				b.AddUint8(uint8(slot))
+				addString(b, string(version))
+			}
+		}
+	})
+	return "t1." + base64.RawURLEncoding.EncodeToString(hash[:20])
+}
+
+// shareAAD is what a key service binds to the share in a slot. The version is not in it: some services choose it.
+func (p *Policy) shareAAD(slot int) []byte {
+	var b cryptobyte.Builder
+	addString(&b, labelShare)
+	p.cluster.add(&b)
+	b.AddBytes(p.hash[:])
+	b.AddUint8(uint8(slot))
+	return b.BytesOrPanic()
+}
+
+// contentInfo is HKDF's info for the key that seals the plaintext.
+func (p *Policy) contentInfo() string {
+	var b cryptobyte.Builder
+	addString(&b, labelContent)
+	p.cluster.add(&b)
+	b.AddBytes(p.hash[:])
+	return string(b.BytesOrPanic())
+}
+
+// sealed reports whether e claims to be sealed under p: same cluster, generation, need and keys.
+func (p *Policy) sealed(e *Envelope) bool {
+	clusterTag := p.cluster.tag()
+	return e.ClusterTag == clusterTag && bytes.Equal(e.PolicyTag[:], p.hash[:8]) &&
+		int(e.Need) == p.need && int(e.Keys) == len(p.members)
+}
+
+// hashOf returns the SHA-256 of a label and what add adds. It panics if add adds a string of over 255 bytes, which
+// constructors keep out.
+func hashOf(label string, add func(*cryptobyte.Builder)) [sha256.Size]byte {
+	var b cryptobyte.Builder
+	addString(&b, label)
+	add(&b)
+	return sha256.Sum256(b.BytesOrPanic())
+}

@@ -1,0 +1,126 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/trousseau-io/trousseau/internal/finding"
+	"github.com/trousseau-io/trousseau/internal/keyring"
+	"github.com/trousseau-io/trousseau/internal/kmsclient"
+)
+
+// daemon looks at the socket and calls who listens there. A daemon that was never started is no error, unless its socket
+// was asked for: before the first start everything else is to be checked.
+func (r *report) daemon(ctx context.Context, keys *keyring.Keyring) {
+	path := r.socket()
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && r.Socket == "" {
+		r.directory(path)
+		r.add("daemon-not-running", finding.Info, path, "there is no socket: the daemon does not run here",
+			"start it with trousseaud --config "+r.Config+", and check again")
+		return
+	}
+	if err == nil {
+		r.directory(path)
+		r.socketFile(path, info)
+	}
+	client, err := kmsclient.Dial(kmsclient.Options{Socket: path, Timeout: r.Timeout})
+	if err != nil {
+		r.called("daemon", path, err)
+		return
+	}
+	defer client.Close()
+	proof, err := kmsclient.Prove(ctx, client)
+	if err != nil {
+		r.called("daemon", path, err)
+		return
+	}
+	r.add("daemon", finding.OK, path, fmt.Sprintf("seals (%s) and opens (%s) for the API server's own client code; %d bytes per object",
+		proof.Wrap.Round(10*time.Microsecond), proof.Unwrap.Round(10*time.Microsecond), proof.Stored), "")
+	r.serves(ctx, path, proof.Status.KeyID, keys)
+}
+
+func (r *report) called(rule, path string, err error) {
+	hint := "see the daemon's log"
+	if e, ok := errors.AsType[*kmsclient.Error](err); ok {
+		hint = e.Hint
+	}
+	r.add(rule, finding.Error, path, err.Error(), hint)
+}
+
+// directory looks for who could put another socket in the place of the daemon's.
+func (r *report) directory(path string) {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(dir)); err != nil {
+			r.add("socket-directory", finding.Error, dir, "the directory of the socket is missing, and so is the one above it",
+				"install -d -m 0750 "+dir)
+		}
+	case err != nil:
+		r.add("socket-directory", finding.Error, dir, err.Error(), "run this as root or as the daemon's user")
+	case info.Mode().Perm()&0o022 != 0:
+		r.add("socket-directory", finding.Error, dir, fmt.Sprintf("others may write there (mode %#o) and put a socket of their own in its place",
+			info.Mode().Perm()), "chmod go-w "+dir+", or set socket.path to a directory of its own, such as /run/trousseau")
+	}
+}
+
+// socketFile compares the file with what the configuration asks for.
+func (r *report) socketFile(path string, info fs.FileInfo) {
+	owner := info.Sys().(*syscall.Stat_t)
+	if info.Mode().Type() != fs.ModeSocket {
+		return // calling it says so
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		r.add("socket-mode", finding.Error, path, fmt.Sprintf("everybody may connect (mode %#o)", info.Mode().Perm()), "restart the daemon")
+		return
+	}
+	if want := fs.FileMode(r.config.Socket.Mode); r.Socket == "" && info.Mode().Perm() != want {
+		r.add("socket-mode", finding.Warning, path, fmt.Sprintf("mode %#o is not the configuration's %#o", info.Mode().Perm(), want),
+			"restart the daemon: a socket's mode is set when it starts")
+		return
+	}
+	r.add("socket-mode", finding.OK, path, fmt.Sprintf("mode %#o, owner %s, group %s", info.Mode().Perm(),
+		userName(owner.Uid), groupName(owner.Gid)), "")
+}
+
+// serves finds out whether the daemon works with this configuration.
+func (r *report) serves(ctx context.Context, path, keyID string, keys *keyring.Keyring) {
+	if keys == nil {
+		return
+	}
+	switch ids := expected(ctx, r.Timeout, keys); {
+	case ids == nil: // the key does not answer, which was said
+	case slices.Contains(ids, keyID):
+		r.add("daemon-key-id", finding.OK, path, "announces "+keyID+", which this configuration gives", "")
+	default:
+		r.add("daemon-key-id", finding.Error, path, fmt.Sprintf("announces %s, and this configuration gives %s: the daemon works with another one",
+			keyID, ids[0]), "see the daemon's log: a changed configuration that it refused, or another file; compare the configurations of all nodes")
+	}
+}
+
+func userName(id uint32) string {
+	text := strconv.FormatUint(uint64(id), 10)
+	if u, err := user.LookupId(text); err == nil {
+		return u.Username
+	}
+	return text
+}
+
+func groupName(id uint32) string {
+	text := strconv.FormatUint(uint64(id), 10)
+	if g, err := user.LookupGroupId(text); err == nil {
+		return g.Name
+	}
+	return text
+}

@@ -1,0 +1,118 @@
+package setup_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/credential"
+	"github.com/trousseau-io/trousseau/internal/encconfig"
+	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
+	"github.com/trousseau-io/trousseau/internal/setup"
+)
+
+func options(dir string) setup.Options {
+	return setup.Options{Dir: dir, Cluster: "lab", Socket: "/run/trousseau/kms.sock", Observe: "off", Local: new(setup.Local)}
+}
+
+// TestWritten reads what was written with those who will read it.
+func TestWritten(t *testing.T) {
+	approle := &vault.AppRole{RoleID: "yes: # \"role\"", SecretIDFile: "/etc/trousseau/secret id"}
+	for name, change := range map[string]func(*setup.Options){
+		"local":    func(*setup.Options) {},
+		"unsealed": func(o *setup.Options) { o.Local.Unsealed = true },
+		"vault": func(o *setup.Options) {
+			o.Local, o.Vault = nil, &vault.Config{Addresses: []string{"https://[::1]:8200"}, Mount: "transit", Key: "k8s", Auth: vault.Auth{AppRole: approle}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(filepath.Join(t.TempDir(), "a: #directory"))
+			change(&o)
+			r, err := setup.Write(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := config.Load(r.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Cluster.Name != "lab" || d.Cluster.Lineage.String() != r.Lineage || d.Socket.Path != o.Socket || d.Observe.Listen != "off" {
+				t.Errorf("got %+v", d)
+			}
+			if v := d.Keys[0].Vault; v != nil && v.Auth.AppRole.RoleID != approle.RoleID {
+				t.Errorf("got the role %q", v.Auth.AppRole.RoleID)
+			}
+			if _, err := encconfig.Load(r.EncryptionConfig); err != nil {
+				t.Error(err)
+			}
+			for _, path := range []string{r.Config, r.EncryptionConfig, r.Keystore, r.KeystoreKey} {
+				if info, err := os.Stat(path); path != "" && (err != nil || info.Mode().Perm() != 0o600) {
+					t.Errorf("%s: %v, %v", path, info, err)
+				}
+			}
+		})
+	}
+}
+
+// TestEachClusterHasItsOwnLineage would fail with a generator that is not random.
+func TestEachClusterHasItsOwnLineage(t *testing.T) {
+	dir := t.TempDir()
+	a, errA := setup.Write(options(filepath.Join(dir, "a")))
+	b, errB := setup.Write(options(filepath.Join(dir, "b")))
+	if errA != nil || errB != nil || a.Lineage == b.Lineage || len(a.Lineage) != 32 {
+		t.Errorf("%q %v, %q %v", a.Lineage, errA, b.Lineage, errB)
+	}
+}
+
+// TestAllOrNothing makes each step fail and wants the directory as it was.
+func TestAllOrNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(dir string) error
+		change  func(*setup.Options)
+		exists  bool
+	}{
+		"a file is in the way": {prepare: func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, setup.EncryptionName), nil, 0o600)
+		}, exists: true},
+		"a dangling link is in the way": {prepare: func(dir string) error {
+			return os.Symlink("nowhere", filepath.Join(dir, setup.ConfigName))
+		}, exists: true},
+		"no secret":       {change: func(o *setup.Options) { o.Local.KeyFile = "/nowhere/secret" }},
+		"bad name":        {change: func(o *setup.Options) { o.Cluster = "Lab" }},
+		"bad resource":    {change: func(o *setup.Options) { o.Resources = []string{"Secrets"} }},
+		"bad credential":  {change: func(o *setup.Options) { o.Local.PassphraseFile = credential.File("relative") }},
+		"no parent":       {change: func(o *setup.Options) { o.Dir = filepath.Join(o.Dir, "no", "such") }},
+		"a bad directory": {change: func(o *setup.Options) { o.Dir = "/dev/null" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			o := options(dir)
+			if test.prepare != nil {
+				if err := test.prepare(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.change != nil {
+				test.change(&o)
+			}
+			before := names(t, dir)
+			if _, err := setup.Write(o); err == nil || errors.Is(err, setup.ErrExist) != test.exists {
+				t.Errorf("got %v", err)
+			}
+			if after := names(t, dir); len(after) != len(before) {
+				t.Errorf("left %v", after)
+			}
+		})
+	}
+}
+
+func names(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}

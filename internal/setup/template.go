@@ -1,0 +1,97 @@
+package setup
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
+)
+
+const format = `# The configuration of trousseaud. Every field is described in docs/configuration.md.
+# Check it with: trousseau check --config %[1]s
+apiVersion: trousseau.io/v1
+kind: DaemonConfiguration
+
+# The same on every control plane node, and never changed: both are bound into everything that is sealed.
+cluster:
+  name: %[2]s
+  lineage: "%[3]s"
+
+# Where kube-apiserver calls. The same path, after unix://, is the endpoint in the EncryptionConfiguration.
+socket:
+  path: %[4]s
+
+keys:
+%[5]s
+# Metrics and health over HTTP.
+observe:
+  listen: %[6]s
+`
+
+// daemonConfig returns the daemon's configuration with what an operator may want to know about each part.
+func daemonConfig(o Options, r Result) []byte {
+	key := ""
+	if o.Vault != nil {
+		key = vaultKey(*o.Vault)
+	} else {
+		key = localKey(*o.Local, r)
+	}
+	return fmt.Appendf(nil, format, r.Config, scalar(o.Cluster), r.Lineage, scalar(o.Socket), key, scalar(o.Observe))
+}
+
+func localKey(l Local, r Result) string {
+	var b strings.Builder
+	b.WriteString("# An encrypted file, the same on every control plane node: copy it, do not create another.\n")
+	fmt.Fprintf(&b, "- name: disk\n  local:\n    keystore: %s\n", scalar(r.Keystore))
+	switch {
+	case l.Unsealed:
+		b.WriteString("    unsealed: true # for development only: whoever copies the keystore has the keys\n")
+	case l.PassphraseFile != "":
+		fmt.Fprintf(&b, "    passphraseFile: %s\n", scalar(string(l.PassphraseFile)))
+	case l.KeyFile != "":
+		fmt.Fprintf(&b, "    keyFile: %s\n", scalar(string(l.KeyFile)))
+	default:
+		fmt.Fprintf(&b, "    # Belongs on another device, or in a systemd credential: see docs/keyservices/local.md.\n    keyFile: %s\n",
+			scalar(r.KeystoreKey))
+	}
+	return b.String()
+}
+
+func vaultKey(v vault.Config) string {
+	var b strings.Builder
+	b.WriteString("# A key in the transit engine. Its policy: trousseau check --print-policy\n- name: vault\n  vault:\n    addresses:\n")
+	for _, address := range v.Addresses {
+		fmt.Fprintf(&b, "    - %s\n", scalar(address))
+	}
+	line := func(indent, field, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s%s: %s\n", indent, field, scalar(value))
+		}
+	}
+	const settings, auth = "    ", "        "
+	line(settings, "mount", v.Mount)
+	line(settings, "key", v.Key)
+	line(settings, "namespace", v.Namespace)
+	line(settings, "caFile", v.CAFile)
+	b.WriteString("    auth:\n")
+	line("      ", "tokenFile", string(v.Auth.TokenFile))
+	if a := v.Auth.AppRole; a != nil {
+		b.WriteString("      approle:\n")
+		line(auth, "roleID", a.RoleID)
+		line(auth, "secretIDFile", string(a.SecretIDFile))
+	}
+	return b.String()
+}
+
+// scalar returns text as one YAML value, quoted where it must be.
+func scalar(text string) string {
+	node := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+	out, err := yaml.Marshal(&node)
+	if err != nil || bytes.Count(out, []byte("\n")) != 1 {
+		return fmt.Sprintf("%q", text)
+	}
+	return strings.TrimSuffix(string(out), "\n")
+}

@@ -1,0 +1,132 @@
+package lab_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/trousseau-io/trousseau/internal/testserver"
+)
+
+// daemon is a running trousseaud. A restart keeps its configuration.
+type daemon struct {
+	*testserver.Process
+	socket string
+}
+
+// daemonConfig is what differs between the daemons of these tests.
+type daemonConfig struct {
+	key    string // one entry of keys, as flow YAML without its braces: "name: disk, local: {...}"
+	outage string // empty means the default
+}
+
+// startDaemon starts a daemon that probes as often as it may, so that it is the API server that a test waits for.
+func startDaemon(t *testing.T, config daemonConfig) *daemon {
+	t.Helper()
+	program := testserver.Binary(t, "trousseaud", "run: make build")
+	dir := shortDir(t)
+	socket, listen := filepath.Join(dir, "kms.sock"), testserver.FreeAddress(t)
+	if config.outage == "" {
+		config.outage = "fail-closed"
+	}
+	file := writeFile(t, dir, "trousseaud.yaml", fmt.Sprintf(`apiVersion: trousseau.io/v1
+kind: DaemonConfiguration
+cluster: {name: lab, lineage: "%s"}
+socket: {path: %s}
+keys:
+- {%s}
+status: {outage: %s, probeInterval: 1s, activationDelay: 1s}
+observe: {listen: "%s"}
+`, newLineage(), socket, config.key, config.outage, listen))
+
+	ready := func(ctx context.Context) error { return get(ctx, "http://"+listen+"/readyz") }
+	process := testserver.Start(t, testserver.Command{
+		Name: "trousseaud", Path: program, Args: []string{"--config", file}, Ready: ready,
+	})
+	return &daemon{Process: process, socket: socket}
+}
+
+// kmsV2 and kmsV1 are the providers that make an API server use the daemon.
+func (d *daemon) kmsV2() string {
+	return fmt.Sprintf("kms: {apiVersion: v2, name: trousseau, endpoint: \"unix://%s\"}", d.socket)
+}
+
+func (d *daemon) kmsV1() string {
+	return fmt.Sprintf("kms: {apiVersion: v1, name: trousseau, endpoint: \"unix://%s\", cachesize: 10}", d.socket)
+}
+
+// vaultKey starts a Vault with a key in it, and returns the entry of keys that uses it.
+func vaultKey(t *testing.T) (vault *testserver.Vault, entry string) {
+	t.Helper()
+	vault = testserver.StartVault(t)
+	vault.MountTransit("transit")
+	vault.CreateKey("transit", "k8s", map[string]any{"type": "aes256-gcm96"})
+	token := writeFile(t, t.TempDir(), "token", vault.RootToken)
+	return vault, fmt.Sprintf("name: bao, vault: {addresses: [%q], mount: transit, key: k8s, auth: {tokenFile: %s}}",
+		vault.Address, token)
+}
+
+// localKey makes a keystore and returns the entry of keys that uses it.
+func localKey(t *testing.T) (entry string) {
+	t.Helper()
+	trousseau := testserver.Binary(t, "trousseau", "run: make build")
+	dir := t.TempDir()
+	passphrase := writeFile(t, dir, "passphrase", rand.Text())
+	keystore := filepath.Join(dir, "keystore")
+	create := exec.CommandContext(t.Context(), trousseau,
+		"keystore", "create", "--passphrase-file", passphrase, keystore)
+	if output, err := create.CombinedOutput(); err != nil {
+		t.Fatalf("creating a keystore: %v\n%s", err, output)
+	}
+	return fmt.Sprintf("name: disk, local: {keystore: %s, passphraseFile: %s}", keystore, passphrase)
+}
+
+// newLineage draws what makes a cluster unlike all others.
+func newLineage() string {
+	lineage := make([]byte, 16)
+	rand.Read(lineage)
+	return hex.EncodeToString(lineage)
+}
+
+// shortDir returns a folder whose path leaves room for the name of a socket; t.TempDir has the test's name in it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func writeFile(t *testing.T, dir, name, content string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// get returns an error unless the URL answers 200.
+func get(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
+}

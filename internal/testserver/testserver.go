@@ -10,8 +10,6 @@ package testserver
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -56,29 +54,4 @@ func Root() (string, error) {
 			return "", fmt.Errorf("finding the root module: no folder above %q holds its go.mod", start)
 		}
 	}
-}
-
-// FreePort returns a port of 127.0.0.1 that nothing listens on. It lies below the range from which the kernel serves
-// outgoing connections: one of those could take the port of a server that is down at the moment.
-func FreePort() (int, error) {
-	const first, last = 10000, 32767
-	var err error
-	for range 100 {
-		port := first + rand.IntN(last-first+1)
-		var listener net.Listener
-		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			return port, listener.Close()
-		}
-	}
-	return 0, fmt.Errorf("finding a free port: %w", err)
-}
-
-// FreeAddress returns 127.0.0.1 with a free port.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	port, err := FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
 }

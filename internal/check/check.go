@@ -107,8 +107,8 @@ func refused(path string, err error) []finding.Finding {
 func LeastPolicies(d *config.Daemon) string {
 	var policies []string
 	for _, k := range d.Keys {
-		if k.Vault != nil {
-			policies = append(policies, k.Vault.LeastPolicy())
+		if policy := k.LeastPolicy(); policy != "" {
+			policies = append(policies, policy)
 		}
 	}
 	return strings.Join(policies, "\n")

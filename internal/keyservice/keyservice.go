@@ -90,3 +90,13 @@ type Wrapped struct {
 type Inspector interface {
 	Inspect(ctx context.Context) ([]finding.Finding, error)
 }
+
+// Unauthenticated is what the Inspect of a Key reports that wraps with a public key: whoever has that can make what the
+// key opens.
+func Unauthenticated(id string) finding.Finding {
+	return finding.Finding{
+		Rule: "key-unauthenticated", Severity: finding.Warning, Where: id,
+		What: "it wraps with a public key: whoever has that, which is no secret, and can write to etcd makes values that open",
+		Fix:  "use a symmetric key (AES), or use this one only in a policy with one that is",
+	}
+}

@@ -26,41 +26,57 @@ type Service struct {
 func (s Service) set() choice {
 	switch {
 	case s.Local != nil:
-		return choose("local", *s.Local, local.Open)
+		return choose(local.Describe(), *s.Local, local.Open)
 	case s.Vault != nil:
-		return choose("vault", *s.Vault, vault.Open)
+		return choose(vault.Describe(), *s.Vault, vault.Open)
 	}
 	return choice{open: func(context.Context, *slog.Logger) (keyservice.Key, error) {
 		return nil, &keyservice.Error{
 			Kind: keyservice.Invalid, Op: "opening a key", Err: errors.New("no key service is set"),
-			Hint: "set exactly one of local, vault",
+			Hint: "set exactly one key service",
 		}
 	}}
 }
 
+// Descriptions returns what the manual says of each key service.
+func Descriptions() []keyservice.Description {
+	return []keyservice.Description{local.Describe(), vault.Describe()}
+}
+
 // choice is the settings of one key service without their type.
 type choice struct {
-	name, id string
-	open     func(context.Context, *slog.Logger) (keyservice.Key, error)
+	keyservice.Description
+	id, leastPolicy string
+	open            func(context.Context, *slog.Logger) (keyservice.Key, error)
 }
 
 func choose[C interface{ ID() string }, K keyservice.Key](
-	name string, config C, open func(context.Context, C, *slog.Logger) (K, error),
+	of keyservice.Description, config C, open func(context.Context, C, *slog.Logger) (K, error),
 ) choice {
-	return choice{name: name, id: config.ID(), open: func(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
+	c := choice{Description: of, id: config.ID(), open: func(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
 		key, err := open(ctx, config, log)
 		if err != nil {
 			return nil, err // and not a nil K in an interface that is not nil
 		}
 		return key, nil
 	}}
+	if p, ok := any(config).(interface{ LeastPolicy() string }); ok {
+		c.leastPolicy = p.LeastPolicy()
+	}
+	return c
 }
 
 // Type returns the name of the key service, as the configuration has it.
-func (s Service) Type() string { return s.set().name }
+func (s Service) Type() string { return s.set().Name }
 
 // ID returns the default for the key's id, made of the settings that say which key it is and not of those that say where.
 func (s Service) ID() string { return s.set().id }
+
+// LeastPolicy returns what the key service has to allow, in its own language of policies, or "" if it has none.
+func (s Service) LeastPolicy() string { return s.set().leastPolicy }
+
+// Opens reports whether the key can open what it wraps, where the daemon runs.
+func (s Service) Opens() bool { return !s.set().WrapOnly }
 
 // Open opens the key. A key in a remote service opens while the service is away; a key in a file needs the file. The
 // error is a *keyservice.Error. The caller closes the key.

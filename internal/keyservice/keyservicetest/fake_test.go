@@ -14,7 +14,7 @@ func TestFake(t *testing.T) {
 		shared := keyservicetest.NewFake(time.Now())
 		h := keyservicetest.Harness{
 			Open:     func(*testing.T, *slog.Logger) keyservice.Key { return &handle{Fake: shared} },
-			BindsAAD: true,
+			Form:     keyservice.Form{Algorithm: "fake", AAD: true, Version: 12, Wrapped: 60},
 			Rotate:   func(*testing.T) { shared.Rotate(time.Now()) },
 			Recreate: func(*testing.T) { shared.Recreate(time.Now()) },
 			Stall: func(*testing.T) func() {

@@ -81,7 +81,7 @@ func TestConformance(t *testing.T) {
 		config := sealed(t)
 		return keyservicetest.Harness{
 			Open:     func(t *testing.T, log *slog.Logger) keyservice.Key { return open(t, config, log) },
-			BindsAAD: true,
+			Form:     local.Describe().Forms[0],
 			Rotate:   func(t *testing.T) { rotate(t, config, words) },
 			Recreate: func(t *testing.T) {
 				if err := os.Remove(config.Keystore); err != nil {

@@ -193,7 +193,7 @@ func TestConformance(t *testing.T) {
 		p := newProxy(t, v.Address)
 		return keyservicetest.Harness{
 			Open:     func(t *testing.T, log *slog.Logger) keyservice.Key { return open(t, e.config(auth, p.URL), log) },
-			BindsAAD: true,
+			Form:     vault.Describe().Forms[0],
 			Rotate:   e.rotate,
 			Recreate: e.recreate,
 			Secrets:  []string{roleSecret, v.RootToken},

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/trousseau-io/trousseau/internal/setup"
 )
 
 // ask asks for what the flags do not say.
@@ -16,32 +18,22 @@ func (f *initFlags) ask(cmd *cobra.Command) error {
 	if f.cluster == "" {
 		f.cluster = q.ask("Name of the cluster, such as prod-eu-1", "")
 	}
-	if !f.local && !f.vault() {
-		if q.choose("Where is the key", "local", "vault") == "local" {
-			f.local = true
-		} else {
-			f.addresses = strings.Fields(strings.ReplaceAll(q.ask("Addresses of Vault or OpenBao, such as https://vault-1:8200", ""), ",", " "))
-		}
+	if f.local || f.service != "" {
+		return q.err
 	}
-	if f.vault() {
-		f.askVault(&q)
+	f.service = q.choose("Where is the key", append([]string{"local"}, setup.Services()...)...)
+	if f.service == "local" {
+		f.local, f.service = true, ""
+		return q.err
+	}
+	asked := setup.Ask(f.service, setup.Questions{
+		Text:   func(field string) string { return q.ask(f.service+"."+field, "") },
+		Choose: func(what string, fields []string) string { return q.choose("Which "+what, fields...) },
+	})
+	for _, s := range asked {
+		f.settings = append(f.settings, s.Path+"="+s.Value)
 	}
 	return q.err
-}
-
-func (f *initFlags) askVault(q *questions) {
-	if f.key == "" {
-		f.key = q.ask("Name of the transit key", "k8s")
-	}
-	if f.tokenFile != "" || f.roleID != "" {
-		return
-	}
-	if q.choose("Log in with", "approle", "token") == "token" {
-		f.tokenFile = q.ask("File with the token", "/etc/trousseau/token")
-		return
-	}
-	f.roleID = q.ask("Role id", "")
-	f.secretIDFile = q.ask("File with the secret id", "/etc/trousseau/secret-id")
 }
 
 // questions asks on a terminal until it gets an answer. After an error it answers everything with "".

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/setup"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
@@ -23,9 +23,8 @@ type initFlags struct {
 	unsealed            bool
 	passphrase, keyFile string
 
-	addresses                       []string
-	key, mount, namespace, ca       string
-	tokenFile, roleID, secretIDFile string
+	service  string
+	settings []string // "field=value"
 }
 
 func newInit() *cobra.Command {
@@ -36,11 +35,11 @@ func newInit() *cobra.Command {
 directory is changed, no existing file is overwritten, and either all files are written or none. What is not given is asked
 for on a terminal.
 
-The key is either in a keystore (--local), or in Vault or OpenBao (--vault-address, --vault-key and a way to log in: a token
-file, or AppRole; for the others change auth in the written file, see docs/keyservices/vault.md).`,
+The key is either in a keystore that is made here (--local), or exists already in a key service (--key-service). Its settings
+are those that docs/configuration.md has for that key service, such as auth.tokenFile; give a list item by item.`,
 		Example: `  trousseau init --cluster prod-eu-1 --local
-  trousseau init --cluster prod-eu-1 --vault-address https://vault-1:8200 --vault-address https://vault-2:8200 \
-    --vault-key k8s --vault-approle-role-id ROLE --vault-approle-secret-id-file /etc/trousseau/secret-id`,
+  trousseau init --cluster prod-eu-1 --key-service vault --set addresses=https://vault-1:8200 --set key=k8s \
+    --set auth.approle.roleID=ROLE --set auth.approle.secretIDFile=/etc/trousseau/secret-id`,
 		Args: cobra.NoArgs,
 	}
 	f := addInitFlags(cmd)
@@ -90,23 +89,13 @@ func addInitFlags(cmd *cobra.Command) *initFlags {
 	flags.StringVar(&f.keyFile, "key-file", "", "seal the keystore with the random key in this `FILE`")
 	flags.BoolVar(&f.unsealed, "unsealed", false, "do not seal the keystore; for development only")
 
-	flags.StringArrayVar(&f.addresses, "vault-address", nil, "the `URL` of a Vault or OpenBao server; repeat for each")
-	flags.StringVar(&f.key, "vault-key", "", "the `NAME` of the transit key")
-	flags.StringVar(&f.mount, "vault-mount", "transit", "the `PATH` where transit is mounted")
-	flags.StringVar(&f.namespace, "vault-namespace", "", "the `NAMESPACE` of both, if there is one")
-	flags.StringVar(&f.ca, "vault-ca-file", "", "the `FILE` with the certificates that vouch for the servers")
-	flags.StringVar(&f.tokenFile, "vault-token-file", "", "log in with the token in this `FILE`")
-	flags.StringVar(&f.roleID, "vault-approle-role-id", "", "log in with this AppRole `ID`")
-	flags.StringVar(&f.secretIDFile, "vault-approle-secret-id-file", "", "the `FILE` with the AppRole's secret id")
+	flags.StringVar(&f.service, "key-service", "", "take a key of the key service `NAME`: "+strings.Join(setup.Services(), ", "))
+	flags.StringArrayVar(&f.settings, "set", nil, "set `FIELD=VALUE` of the key service; repeat for each, and for each item of a list")
 
-	cmd.MarkFlagsMutuallyExclusive("local", "vault-address")
+	cmd.MarkFlagsMutuallyExclusive("local", "key-service")
 	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "key-file", "unsealed")
-	cmd.MarkFlagsMutuallyExclusive("vault-token-file", "vault-approle-role-id")
-	cmd.MarkFlagsRequiredTogether("vault-approle-role-id", "vault-approle-secret-id-file")
 	return f
 }
-
-func (f *initFlags) vault() bool { return len(f.addresses) > 0 }
 
 // missing lists everything that still has to be given.
 func (f *initFlags) missing() (missing []string) {
@@ -116,11 +105,9 @@ func (f *initFlags) missing() (missing []string) {
 		}
 	}
 	add(f.cluster == "", "--cluster")
-	add(!f.local && !f.vault(), "--local or --vault-address")
-	add(f.vault() && f.key == "", "--vault-key")
-	add(f.vault() && f.tokenFile == "" && f.roleID == "", "--vault-token-file or --vault-approle-role-id")
+	add(!f.local && f.service == "", "--local or --key-service")
 	add(!f.local && (f.unsealed || f.passphrase != "" || f.keyFile != ""), "--local, which how to seal a keystore belongs to")
-	add(!f.vault() && (f.key != "" || f.tokenFile != "" || f.roleID != ""), "--vault-address, which the other Vault flags belong to")
+	add(f.service == "" && f.settings != nil, "--key-service, which --set belongs to")
 	return missing
 }
 
@@ -139,23 +126,17 @@ func (f *initFlags) options() (setup.Options, error) {
 		o.Local.KeyFile, err = credentialFile(f.keyFile)
 		return o, err
 	}
-	v := vault.Config{Addresses: f.addresses, Mount: f.mount, Key: f.key, Namespace: f.namespace}
-	if f.ca != "" {
-		if v.CAFile, err = filepath.Abs(f.ca); err != nil {
-			return o, err
+	if !slices.Contains(setup.Services(), f.service) {
+		return o, badUsage{fmt.Errorf("there is no key service %q: take one of %s, or --local", f.service, strings.Join(setup.Services(), ", "))}
+	}
+	o.Service = &setup.Service{Name: f.service}
+	for _, setting := range f.settings {
+		path, value, found := strings.Cut(setting, "=")
+		if !found || path == "" || value == "" {
+			return o, badUsage{fmt.Errorf("--set %q is not FIELD=VALUE", setting)}
 		}
+		o.Service.Settings = append(o.Service.Settings, setup.Setting{Path: path, Value: value})
 	}
-	if v.Auth.TokenFile, err = credentialFile(f.tokenFile); err != nil {
-		return o, err
-	}
-	if f.roleID != "" {
-		file, err := credentialFile(f.secretIDFile)
-		if err != nil {
-			return o, err
-		}
-		v.Auth.AppRole = &vault.AppRole{RoleID: f.roleID, SecretIDFile: file}
-	}
-	o.Vault = &v
 	return o, nil
 }
 

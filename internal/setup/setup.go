@@ -19,7 +19,6 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/encconfig"
-	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/keystore"
 )
 
@@ -31,7 +30,7 @@ const (
 	KeyName        = "keystore.key"
 )
 
-// Options says what to set up. Exactly one of Local and Vault is set.
+// Options says what to set up. Exactly one of Local and Service is set.
 type Options struct {
 	Dir       string // made if only its last part is missing
 	Cluster   string // name of the cluster
@@ -39,7 +38,7 @@ type Options struct {
 	Observe   string // address and port, or "off"
 	Resources []string
 	Local     *Local
-	Vault     *vault.Config
+	Service   *Service
 }
 
 // Local is a key in a new keystore. With neither file and not unsealed, a random key is drawn into KeyName.

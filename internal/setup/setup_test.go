@@ -9,7 +9,6 @@ import (
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/encconfig"
-	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/setup"
 )
 
@@ -19,12 +18,15 @@ func options(dir string) setup.Options {
 
 // TestWritten reads what was written with those who will read it.
 func TestWritten(t *testing.T) {
-	approle := &vault.AppRole{RoleID: "yes: # \"role\"", SecretIDFile: "/etc/trousseau/secret id"}
+	const roleID = "yes: # \"role\""
 	for name, change := range map[string]func(*setup.Options){
 		"local":    func(*setup.Options) {},
 		"unsealed": func(o *setup.Options) { o.Local.Unsealed = true },
 		"vault": func(o *setup.Options) {
-			o.Local, o.Vault = nil, &vault.Config{Addresses: []string{"https://[::1]:8200"}, Mount: "transit", Key: "k8s", Auth: vault.Auth{AppRole: approle}}
+			o.Local, o.Service = nil, &setup.Service{Name: "vault", Settings: []setup.Setting{
+				{"addresses", "https://[::1]:8200"}, {"addresses", "http://b:8200"}, {"allowPlainHTTP", "true"}, {"key", "007"},
+				{"auth.approle.roleID", roleID}, {"auth.approle.secretIDFile", "/etc/trousseau/secret id"},
+			}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,8 +43,8 @@ func TestWritten(t *testing.T) {
 			if d.Cluster.Name != "lab" || d.Cluster.Lineage.String() != r.Lineage || d.Socket.Path != o.Socket || d.Observe.Listen != "off" {
 				t.Errorf("got %+v", d)
 			}
-			if v := d.Keys[0].Vault; v != nil && v.Auth.AppRole.RoleID != approle.RoleID {
-				t.Errorf("got the role %q", v.Auth.AppRole.RoleID)
+			if v := d.Keys[0].Vault; v != nil && (v.Auth.AppRole.RoleID != roleID || len(v.Addresses) != 2 || v.Key != "007") {
+				t.Errorf("got %+v", v)
 			}
 			if _, err := encconfig.Load(r.EncryptionConfig); err != nil {
 				t.Error(err)
@@ -79,7 +81,11 @@ func TestAllOrNothing(t *testing.T) {
 		"a dangling link is in the way": {prepare: func(dir string) error {
 			return os.Symlink("nowhere", filepath.Join(dir, setup.ConfigName))
 		}, exists: true},
-		"no secret":       {change: func(o *setup.Options) { o.Local.KeyFile = "/nowhere/secret" }},
+		"no secret": {change: func(o *setup.Options) { o.Local.KeyFile = "/nowhere/secret" }},
+		"no such field": {change: func(o *setup.Options) {
+			o.Local, o.Service = nil, &setup.Service{Name: "vault", Settings: []setup.Setting{{"adresses.x.y", "a"}}}
+		}},
+		"no such service": {change: func(o *setup.Options) { o.Local, o.Service = nil, &setup.Service{Name: "vaults"} }},
 		"bad name":        {change: func(o *setup.Options) { o.Cluster = "Lab" }},
 		"bad resource":    {change: func(o *setup.Options) { o.Resources = []string{"Secrets"} }},
 		"bad credential":  {change: func(o *setup.Options) { o.Local.PassphraseFile = credential.File("relative") }},

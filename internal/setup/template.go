@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 )
 
 const format = `# The configuration of trousseaud. Every field is described in docs/configuration.md.
@@ -34,8 +32,8 @@ observe:
 // daemonConfig returns the daemon's configuration with what an operator may want to know about each part.
 func daemonConfig(o Options, r Result) []byte {
 	key := ""
-	if o.Vault != nil {
-		key = vaultKey(*o.Vault)
+	if o.Service != nil {
+		key = o.Service.yaml()
 	} else {
 		key = localKey(*o.Local, r)
 	}
@@ -60,38 +58,11 @@ func localKey(l Local, r Result) string {
 	return b.String()
 }
 
-func vaultKey(v vault.Config) string {
-	var b strings.Builder
-	b.WriteString("# A key in the transit engine. Its policy: trousseau check --print-policy\n- name: vault\n  vault:\n    addresses:\n")
-	for _, address := range v.Addresses {
-		fmt.Fprintf(&b, "    - %s\n", scalar(address))
-	}
-	line := func(indent, field, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "%s%s: %s\n", indent, field, scalar(value))
-		}
-	}
-	const settings, auth = "    ", "        "
-	line(settings, "mount", v.Mount)
-	line(settings, "key", v.Key)
-	line(settings, "namespace", v.Namespace)
-	line(settings, "caFile", v.CAFile)
-	b.WriteString("    auth:\n")
-	line("      ", "tokenFile", string(v.Auth.TokenFile))
-	if a := v.Auth.AppRole; a != nil {
-		b.WriteString("      approle:\n")
-		line(auth, "roleID", a.RoleID)
-		line(auth, "secretIDFile", string(a.SecretIDFile))
-	}
-	return b.String()
-}
-
-// scalar returns text as one YAML value, quoted where it must be.
-func scalar(text string) string {
-	node := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-	out, err := yaml.Marshal(&node)
+// scalar returns a text as one YAML value, quoted where it must be.
+func scalar(value string) string {
+	out, err := yaml.Marshal(text(value))
 	if err != nil || bytes.Count(out, []byte("\n")) != 1 {
-		return fmt.Sprintf("%q", text)
+		return fmt.Sprintf("%q", value)
 	}
 	return strings.TrimSuffix(string(out), "\n")
 }

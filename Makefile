@@ -14,13 +14,19 @@ go_build = CGO_ENABLED=0 go build -trimpath -buildvcs=false \
 
 FUZZTIME = 10s
 
-.PHONY: help build run test test-short bench lab-up lab-down lint generate fuzz clean compiler
+# The race detector and pkcs11 need a C compiler; the others are what key services are tested against.
+packages = gcc libc6-dev softhsm2 opensc swtpm python3-pykmip age
+
+.PHONY: help build build-pkcs11 run test test-short bench lab-up lab-down lint generate fuzz clean packages
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
 build: ## build bin/trousseaud and bin/trousseau
 	GOEXPERIMENT=$(experiment) $(go_build) -o bin/ ./cmd/...
+
+build-pkcs11: packages ## build both into bin/pkcs11 with PKCS#11, which takes C libraries
+	GOEXPERIMENT=$(experiment) $(subst CGO_ENABLED=0,CGO_ENABLED=1,$(go_build)) -o bin/pkcs11/ ./cmd/...
 
 run: build ## serve with a development key in .run, until Ctrl-C
 	@lab/run.sh
@@ -28,7 +34,7 @@ run: build ## serve with a development key in .run, until Ctrl-C
 # Quick failures come first, what takes minutes last. Go's cache of test results knows nothing of the programs and servers
 # that tests run: -count=1 keeps it out.
 test: export TROUSSEAU_TEST_REQUIRE = all
-test: compiler lint build ## test everything, the real servers too; the first time takes up to an hour
+test: packages lint build build-pkcs11 ## test everything, the real servers too; the first time takes up to an hour
 	GOOS=linux GOARCH=arm64 GOEXPERIMENT=runtimesecret $(go_build) -o /dev/null ./cmd/trousseaud
 	GOOS=linux GOARCH=arm64 GOEXPERIMENT=runtimesecret $(go_build) -o /dev/null ./cmd/trousseau
 	lab/servers/build.sh vault
@@ -42,7 +48,7 @@ test-short: ## test what is quick, without the servers: the inner loop
 	go vet ./...
 	go test -short -count=1 ./...
 
-bench: build ## measure latency, memory and stored bytes, and print the table
+bench: build build-pkcs11 ## measure latency, memory and stored bytes, and print the table
 	lab/servers/build.sh vault
 	cd lab && go test -run "^$$" -bench . -benchtime 1x -timeout 15m ./perf
 
@@ -76,8 +82,7 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 go build -trimpath -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-# The race detector needs a C compiler.
-compiler:
-	@command -v gcc >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -q && \
-		apt-get install -qy --no-install-recommends gcc libc6-dev; } || \
-		{ echo 'make: error: the race detector needs gcc; as root run: apt-get install gcc libc6-dev' >&2; exit 1; }
+packages:
+	@dpkg -s $(packages) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(packages); } || \
+		{ echo 'make: error: Debian packages are missing; as root run: apt-get install $(packages)' >&2; exit 1; }

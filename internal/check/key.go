@@ -63,7 +63,7 @@ func (r *report) versions(where string, c config.Key, newest, previous keyservic
 	case newest.State != keyservice.StateEnabled && c.Version == "":
 		r.add("key-newest-disabled", finding.Warning, where, fmt.Sprintf("the newest version is %s", newest.State),
 			"enable it, or set version in the configuration to one that is enabled")
-	case newest.Created.After(now.Add(maxSkew)) && c.Type() != "local":
+	case newest.Created.After(now.Add(maxSkew)) && !c.OnNode():
 		r.add("key-clock", finding.Warning, where, fmt.Sprintf("the newest version will be made in %s: a clock is wrong",
 			newest.Created.Sub(now).Round(time.Second)), "set the clocks of this host and of the key service (NTP)")
 	case newest.Created.After(now):

@@ -40,9 +40,9 @@ func (r *report) withstands(p config.Policy) string {
 			of = k
 		}
 	}
-	if of.Local != nil {
+	if of.OnNode() {
 		return fmt.Sprintf("1 of 1 with %s. Needs no server. Every API server that starts, and every change of key, needs the keystore; "+
-			"a running one does not. Who has the keystore, its secret and etcd's data reads everything.", of.Name)
+			"a running one does not. Who has the keystore, what opens it and etcd's data reads everything.", of.Name)
 	}
 	return fmt.Sprintf("1 of 1 with %s. While its key service is away no API server can start, and running ones read on; %s. "+
 		"Who takes the key service over and has etcd's data reads everything.", of.Name, r.writes())

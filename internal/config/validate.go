@@ -43,6 +43,8 @@ func (d *Daemon) validatePolicies(report func(field, problem string)) {
 		if len(d.Keys) > 1 {
 			report("policies", "missing: the default is one policy over all keys, and policies of several keys are not "+
 				"supported by this version: list one policy per key, first the one that seals")
+		} else if len(d.Keys) == 1 && !d.Keys[0].Opens() {
+			report("keys[0]", cannotOpen([]string{d.Keys[0].Name}))
 		}
 		return
 	}
@@ -55,6 +57,9 @@ func (d *Daemon) validatePolicies(report func(field, problem string)) {
 				report(fmt.Sprintf("policies[%d].keys[%d]", i, j),
 					fmt.Sprintf("%s names no key: the keys are %s", strictyaml.Quote(name), strings.Join(names, ", ")))
 			}
+		}
+		if only := d.wrapOnly(p.Keys); len(p.Keys)-len(only) < p.need() {
+			report(fmt.Sprintf("policies[%d]", i), cannotOpen(only))
 		}
 		used = append(used, p.Keys...)
 		for j := range i {
@@ -70,6 +75,20 @@ func (d *Daemon) validatePolicies(report func(field, problem string)) {
 				"list it in a policy, or remove it", name))
 		}
 	}
+}
+
+// wrapOnly returns which of the named keys cannot open here what they wrap.
+func (d *Daemon) wrapOnly(names []string) (only []string) {
+	for i := range d.Keys {
+		if k := &d.Keys[i]; slices.Contains(names, k.Name) && !k.Opens() {
+			only = append(only, k.Name)
+		}
+	}
+	return only
+}
+
+func cannotOpen(names []string) string {
+	return fmt.Sprintf("could not be opened here: %s only wraps, for recovery by a person: add keys that open", strings.Join(names, ", "))
 }
 
 func (d *Daemon) keyNames() []string {

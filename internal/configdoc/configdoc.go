@@ -1,5 +1,6 @@
-// Package configdoc writes the manual of the daemon's configuration and its JSON schema from the Go source: from the
-// comments and tags on the fields of package config and of the key services' settings.
+// Package configdoc writes the manual of the daemon's configuration, its JSON schema and the table of key services from the Go
+// source: from the comments and tags on the fields of package config and of the key services' settings, and from what each
+// key service says of itself.
 //
 // What a field's comment says is what the operator reads. Of a struct's comment, the first paragraph is for readers of
 // the source and the others are for the operator too. A field without a comment is an error. The package is for go
@@ -24,6 +25,8 @@ import (
 const (
 	ManualFile = "../../docs/configuration.md"
 	SchemaFile = "../../docs/schema/daemon.schema.json"
+	// ServicesFile is about key services rather than fields.
+	ServicesFile = "../../docs/keyservices/README.md"
 )
 
 // Generate returns the content of each generated file.
@@ -41,7 +44,11 @@ func Generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the schema: %w", err)
 	}
-	return map[string][]byte{ManualFile: manual, SchemaFile: schema}, nil
+	table, err := writeServices()
+	if err != nil {
+		return nil, fmt.Errorf("writing the table of key services: %w", err)
+	}
+	return map[string][]byte{ManualFile: manual, SchemaFile: schema, ServicesFile: table}, nil
 }
 
 // comments holds the text of comments by "package path.Type" and "package path.Type.Field".

@@ -8,6 +8,7 @@ type Description struct {
 	Authentication string
 	Versions       string // where version ids come from
 	Tested         string // against what
+	OnNode         bool   // the key is on the node itself, in a keystore: no server is needed
 	WrapOnly       bool   // what it wraps is opened elsewhere
 	Forms          []Form // the usual one first
 }

@@ -78,6 +78,9 @@ func (s Service) LeastPolicy() string { return s.set().leastPolicy }
 // Opens reports whether the key can open what it wraps, where the daemon runs.
 func (s Service) Opens() bool { return !s.set().WrapOnly }
 
+// OnNode reports whether the key is on the node itself, in a keystore that has to be the same on every node.
+func (s Service) OnNode() bool { return s.set().OnNode }
+
 // Open opens the key. A key in a remote service opens while the service is away; a key in a file needs the file. The
 // error is a *keyservice.Error. The caller closes the key.
 func (s Service) Open(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {

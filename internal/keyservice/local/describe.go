@@ -9,6 +9,7 @@ func Describe() keyservice.Description {
 		Authentication: "passphrase file, key file or systemd credential",
 		Versions:       "hash of the key material",
 		Tested:         "itself: there is no service",
+		OnNode:         true,
 		Forms:          []keyservice.Form{{Algorithm: "AES-256-GCM", AAD: true, Version: 12, Wrapped: 60}},
 	}
 }

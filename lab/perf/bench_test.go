@@ -25,6 +25,7 @@ func BenchmarkTable(b *testing.B) {
 	throughput(b, table, vault)
 	memory(b, table, vault)
 	readiness(b, table, vault)
+	services(b, table)
 	table.print(vault.version(b))
 }
 

@@ -23,6 +23,7 @@ import (
 	kmsv2 "k8s.io/kms/apis/v2"
 
 	"github.com/trousseau-io/trousseau/internal/testserver"
+	"github.com/trousseau-io/trousseau/lab/keyservices"
 )
 
 // vault is the real server, near and far.
@@ -94,8 +95,10 @@ type daemon struct {
 }
 
 // startDaemon starts trousseaud with one key; it probes every 10 minutes, so that probes are in nobody's way.
-func startDaemon(b *testing.B, key string) *daemon {
-	program := testserver.Binary(b, "trousseaud", "run: make build")
+func startDaemon(b *testing.B, key string) *daemon { return startWith(b, keyservices.Key{Entry: key}) }
+
+func startWith(b *testing.B, key keyservices.Key) *daemon {
+	program := testserver.Binary(b, filepath.Join(key.Bin, "trousseaud"), "run: make build build-pkcs11")
 	dir, err := os.MkdirTemp("", "bench") // b.TempDir is too long for a socket
 	if err != nil {
 		b.Fatal(err)
@@ -113,7 +116,7 @@ keys:
 - {%s}
 status: {probeInterval: 10m}
 observe: {listen: "%s"}
-`, hex.EncodeToString(lineage), d.socket, key, d.web), 0o600)
+`, hex.EncodeToString(lineage), d.socket, key.Entry, d.web), 0o600)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -124,7 +127,7 @@ observe: {listen: "%s"}
 	}
 	b.Cleanup(func() { conn.Close() })
 	d.conn, d.KeyManagementServiceClient = conn, kmsv2.NewKeyManagementServiceClient(conn)
-	d.Process = testserver.Start(b, testserver.Command{Name: "trousseaud", Path: program, Args: []string{"--config", config}, Ready: d.ready})
+	d.Process = testserver.Start(b, testserver.Command{Name: "trousseaud", Path: program, Args: []string{"--config", config}, Env: key.Env, Ready: d.ready})
 	return d
 }
 

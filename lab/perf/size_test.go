@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/trousseau-io/trousseau/lab/keyservices"
 )
 
 // stored counts what the API server stores beside each object.
@@ -74,14 +76,7 @@ func readiness(b *testing.B, t *table, v *vault) {
 		{"vault", v.key(b, v.Address), false},
 	} {
 		d := startDaemon(b, key.entry)
-		var took []time.Duration
-		for range 15 {
-			d.Stop()
-			start := time.Now()
-			d.Start()
-			took = append(took, time.Since(start))
-		}
-		slices.Sort(took)
+		took := d.starts(15)
 		median := quantile(took, .5)
 		measured := fmt.Sprintf("%.0f ms (slowest %.0f ms), then RSS %.1f MiB", float64(median)/1e6, float64(took[len(took)-1])/1e6, mib(rss(b, d.PID())))
 		if met := median < limit; key.target {
@@ -89,6 +84,42 @@ func readiness(b *testing.B, t *table, v *vault) {
 		} else {
 			t.add("start to ready, "+key.name, measured, "", nil)
 		}
+		d.Stop()
+	}
+}
+
+// starts starts the daemon again n times and returns how long it took until it was ready, the fastest first.
+func (d *daemon) starts(n int) (took []time.Duration) {
+	for range n {
+		d.Stop()
+		start := time.Now()
+		d.Start()
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took
+}
+
+// services starts the daemon with each key service alone: what is not configured must cost nothing, and a client library that
+// is must not cost much. The time to be ready has the service's own answers in it.
+func services(b *testing.B, t *table) {
+	const (
+		more  = 5 << 20
+		limit = 300 * time.Millisecond
+	)
+	local := 0
+	for _, service := range keyservices.All() {
+		d := startWith(b, service.Start(b))
+		took := d.starts(7)
+		time.Sleep(time.Second)
+		idle := rss(b, d.PID())
+		if local == 0 {
+			local = idle // the first one
+		}
+		met := idle <= local+more
+		t.add("idle RSS, "+service.Name, fmt.Sprintf("%.1f MiB (%+.1f MiB to local)", mib(idle), mib(idle-local)), "+5 MiB", &met)
+		soon := quantile(took, .5) < limit
+		t.add("start to ready, "+service.Name, fmt.Sprintf("%.0f ms (slowest %.0f ms)", float64(quantile(took, .5))/1e6, float64(took[len(took)-1])/1e6), "300 ms", &soon)
 		d.Stop()
 	}
 }

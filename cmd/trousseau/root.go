@@ -23,7 +23,8 @@ func newRoot() *cobra.Command {
 		RunE:          showHelp,
 	}
 	root.AddCommand(
-		newInit(), newCheck(), newStatus(), newWrap(), newUnwrap(), newKeyID(), newKeystore(), newVersion(),
+		newInit(), newCheck(), newStatus(), newWrap(), newUnwrap(), newKeyID(), newKeystore(), newTPM(),
+		newVersion(),
 	)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	root.SetUsageTemplate(root.UsageTemplate() + "\n" + exitHelp + "\n")

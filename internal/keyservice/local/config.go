@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/credential"
-	"github.com/trousseau-io/trousseau/internal/keystore"
 )
 
 // Config is a key in a keystore: an encrypted file that is the same on every node of the cluster. Exactly one of
@@ -63,23 +62,4 @@ func (c *Config) sealings() (n int) {
 		}
 	}
 	return n
-}
-
-// secretFile returns the file that seals the keystore, or "" for an unsealed one.
-func (c *Config) secretFile() credential.File {
-	if c.PassphraseFile != "" {
-		return c.PassphraseFile
-	}
-	return c.KeyFile
-}
-
-// sealer returns what opens the keystore, made with the content of secretFile.
-func (c *Config) sealer(secret credential.Secret) keystore.Sealer {
-	switch {
-	case c.PassphraseFile != "":
-		return keystore.Passphrase(secret)
-	case c.KeyFile != "":
-		return keystore.Key(secret)
-	}
-	return keystore.Unsealed()
 }

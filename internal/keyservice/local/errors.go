@@ -40,10 +40,14 @@ var kinds = []struct {
 	{fs.ErrNotExist, keyservice.NotFound, "run `trousseau keystore create`, or copy it from another node of the cluster"},
 }
 
-// fail returns the error of an operation, or nil if err is nil.
-func fail(op string, err error) error {
+// fail returns the error of an operation on the key, or nil if err is nil. What another key service has judged stays so.
+func (s *Source) fail(verb string, err error) error {
 	if err == nil {
 		return nil
+	}
+	op := verb + " " + s.Name + " key"
+	if e, ok := errors.AsType[*keyservice.Error](err); ok {
+		return &keyservice.Error{Kind: e.Kind, Op: op, Hint: e.Hint, Err: err}
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.cause) {

@@ -15,14 +15,14 @@ import (
 
 // Inspect looks at the keystore in use, the file it came from and the files around it.
 func (k *Key) Inspect(ctx context.Context) ([]finding.Finding, error) {
-	const op = "inspecting local key"
+	const op = "inspecting"
 	if err := k.refresh(ctx); err != nil {
-		return nil, fail(op, err)
+		return nil, k.source.fail(op, err)
 	}
 	k.mu.RLock()
 	if k.store == nil {
 		k.mu.RUnlock()
-		return nil, fail(op, errClosed)
+		return nil, k.source.fail(op, errClosed)
 	}
 	summary, protection, rejected := k.store.Summary(), k.store.Protection(), k.rejected.err
 	k.mu.RUnlock()
@@ -34,10 +34,10 @@ func (k *Key) Inspect(ctx context.Context) ([]finding.Finding, error) {
 		k.lookAtDirectory,
 		k.lookAtSecretFile,
 		func() (finding.Finding, bool) { return lookAtMemory(protection) },
-		func() (finding.Finding, bool) { return copies(summary), true },
+		func() (finding.Finding, bool) { return k.copies(summary), true },
 	} {
 		if f, ok := look(); ok {
-			f.Where = k.config.Keystore
+			f.Where = k.source.Keystore
 			found = append(found, f)
 		}
 	}
@@ -76,7 +76,7 @@ func lookAtSealing(s keystore.Summary) (finding.Finding, bool) {
 // lookAtDirectory finds who could put another file in the keystore's place. In a directory with the sticky bit only
 // owners replace files.
 func (k *Key) lookAtDirectory() (finding.Finding, bool) {
-	dir := filepath.Dir(k.config.Keystore)
+	dir := filepath.Dir(k.source.Keystore)
 	info, err := os.Stat(dir)
 	if err != nil || info.Mode().Perm()&0o022 == 0 || info.Mode()&fs.ModeSticky != 0 {
 		return finding.Finding{}, false
@@ -91,13 +91,13 @@ func (k *Key) lookAtDirectory() (finding.Finding, bool) {
 
 // lookAtSecretFile finds a secret that is stolen together with the keystore.
 func (k *Key) lookAtSecretFile() (finding.Finding, bool) {
-	file := string(k.config.secretFile())
-	if filepath.Dir(file) != filepath.Dir(k.config.Keystore) {
+	file, ok := k.source.Secret.(secretFile)
+	if !ok || filepath.Dir(string(file.File)) != filepath.Dir(k.source.Keystore) {
 		return finding.Finding{}, false
 	}
 	return finding.Finding{
 		Rule: "keystore-secret-beside", Severity: finding.Warning,
-		What: fmt.Sprintf("%s lies in the directory of the keystore: whoever copies one has both", file),
+		What: fmt.Sprintf("%s lies in the directory of the keystore: whoever copies one has both", file.File),
 		Fix:  "keep it on another device, or as an encrypted systemd credential (systemd-creds encrypt)",
 	}, true
 }
@@ -112,12 +112,12 @@ func lookAtMemory(p secretmem.Protection) (finding.Finding, bool) {
 	}, true
 }
 
-func copies(s keystore.Summary) finding.Finding {
+func (k *Key) copies(s keystore.Summary) finding.Finding {
 	newest, _ := s.Newest()
 	return finding.Finding{
 		Rule: "keystore-copies", Severity: finding.Info,
 		What: fmt.Sprintf("%d version(s), the newest, %s, of %s; only copies of this file open what they wrapped",
 			s.Count, newest.ID, newest.Created.Format(time.RFC3339)),
-		Fix: "keep a backup of the newest file outside of the cluster: trousseau keystore backup",
+		Fix: "keep a backup of the newest file outside of the cluster: see docs/keyservices/" + k.source.Name + ".md",
 	}
 }

@@ -25,7 +25,7 @@ const overhead = 12 + 16
 
 // Key is a keystore in use. It implements keyservice.Key and keyservice.Inspector.
 type Key struct {
-	config Config
+	source Source
 	log    *slog.Logger
 
 	mu       sync.RWMutex    // calls hold it for reading while they use the store
@@ -37,23 +37,27 @@ type Key struct {
 
 // Open reads the keystore. It fails if the file cannot be opened now: no key service would answer later instead.
 func Open(ctx context.Context, config Config, log *slog.Logger) (*Key, error) {
-	const op = "opening local key"
+	return OpenFrom(ctx, config.source(), log)
+}
+
+// OpenFrom is Open for a keystore that may be sealed by something else than a file.
+func OpenFrom(ctx context.Context, source Source, log *slog.Logger) (*Key, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fail(op, err)
+		return nil, source.fail("opening", err)
 	}
-	store, _, err := config.read(nil)
+	store, _, err := source.read(ctx, nil)
 	if err != nil {
-		return nil, fail(op, err)
+		return nil, source.fail("opening", err)
 	}
-	log = log.With("keystore", config.Keystore)
-	if config.Unsealed {
+	log = log.With("keystore", source.Keystore)
+	if source.Secret == nil {
 		log.Warn("the keystore is not sealed: whoever copies the file, a disk image or a backup has every key in it; " +
 			"this is for development, never for a cluster with secrets")
 	}
 	if advice := store.Protection().Advice(); advice != "" {
 		log.Warn("the keys are poorly protected in memory", "protection", store.Protection().String(), "fix", advice)
 	}
-	return &Key{config: config, log: log, store: store, refreshing: make(chan struct{}, 1)}, nil
+	return &Key{source: source, log: log, store: store, refreshing: make(chan struct{}, 1)}, nil
 }
 
 // Wrap encrypts with AES-256-GCM.
@@ -74,7 +78,7 @@ func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aa
 		})
 	})
 	if err != nil {
-		return keyservice.Wrapped{}, fail("wrapping with local key", err)
+		return keyservice.Wrapped{}, k.source.fail("wrapping with", err)
 	}
 	return wrapped, nil
 }
@@ -83,7 +87,7 @@ func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aa
 func (k *Key) Unwrap(ctx context.Context, wrapped keyservice.Wrapped, aad []byte) ([]byte, error) {
 	var secret []byte
 	if wrapped.Version == "" {
-		return nil, fail("unwrapping with local key", fmt.Errorf("%w: no version is named", keystore.ErrNoVersion))
+		return nil, k.source.fail("unwrapping with", fmt.Errorf("%w: no version is named", keystore.ErrNoVersion))
 	}
 	err := k.use(ctx, wrapped.Version, func(v keyservice.Version, key []byte) error {
 		if v.State == keyservice.StateDisabled {
@@ -100,7 +104,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped keyservice.Wrapped, aad []byte
 		})
 	})
 	if err != nil {
-		return nil, fail("unwrapping with local key", err)
+		return nil, k.source.fail("unwrapping with", err)
 	}
 	return secret, nil
 }
@@ -128,14 +132,14 @@ func encrypting(key []byte, f func(cipher.AEAD) error) (err error) {
 // before it. A file that cannot be opened is not this call's error: the versions read before still work. It is
 // logged, once, and Inspect reports it.
 func (k *Key) Versions(ctx context.Context) (newest, previous keyservice.Version, err error) {
-	const op = "listing versions of local key"
+	const op = "listing versions of"
 	if err := k.refresh(ctx); err != nil {
-		return newest, previous, fail(op, err)
+		return newest, previous, k.source.fail(op, err)
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if k.store == nil {
-		return newest, previous, fail(op, errClosed)
+		return newest, previous, k.source.fail(op, errClosed)
 	}
 	newest, previous = k.store.Summary().Newest()
 	return newest, previous, nil

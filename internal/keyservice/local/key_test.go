@@ -80,9 +80,9 @@ func TestConformance(t *testing.T) {
 	keyservicetest.Run(t, func(t *testing.T) keyservicetest.Harness {
 		config := sealed(t)
 		return keyservicetest.Harness{
-			Open:     func(t *testing.T, log *slog.Logger) keyservice.Key { return open(t, config, log) },
-			Form:     local.Describe().Forms[0],
-			Rotate:   func(t *testing.T) { rotate(t, config, words) },
+			Open:   func(t *testing.T, log *slog.Logger) keyservice.Key { return open(t, config, log) },
+			Form:   local.Describe().Forms[0],
+			Rotate: func(t *testing.T) { rotate(t, config, words) },
 			Recreate: func(t *testing.T) {
 				if err := os.Remove(config.Keystore); err != nil {
 					t.Fatal(err)

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"slices"
 
 	"github.com/trousseau-io/trousseau/internal/credential"
@@ -24,26 +23,6 @@ type rejected struct {
 	of  attempt
 }
 
-// read opens the keystore, unless it would only repeat the attempt last.
-func (c *Config) read(last *attempt) (store *keystore.Store, of attempt, err error) {
-	var secret credential.Secret
-	if file := c.secretFile(); file != "" {
-		if secret, err = file.Read(); err != nil {
-			return nil, attempt{}, fmt.Errorf("%w: %w", errSecret, err)
-		}
-		defer secret.Wipe()
-	}
-	if of.file, err = keystore.Fingerprint(c.Keystore); err != nil {
-		return nil, attempt{}, err
-	}
-	of.secret = secret.Fingerprint()
-	if last != nil && of == *last {
-		return nil, of, nil
-	}
-	store, err = keystore.Open(c.Keystore, c.sealer(secret))
-	return store, of, err
-}
-
 // refresh takes over the file if its content is another than that in use. One call at a time does; it works on when
 // its caller's context ends, which is all that refresh returns an error for.
 func (k *Key) refresh(ctx context.Context) error {
@@ -59,7 +38,7 @@ func (k *Key) refresh(ctx context.Context) error {
 	go func() {
 		defer close(done)
 		defer func() { <-k.refreshing }()
-		k.takeOver()
+		k.takeOver(context.WithoutCancel(ctx))
 	}()
 	select {
 	case <-done:
@@ -70,7 +49,7 @@ func (k *Key) refresh(ctx context.Context) error {
 }
 
 // takeOver is refresh for the holder of the token.
-func (k *Key) takeOver() {
+func (k *Key) takeOver(ctx context.Context) {
 	if current, err := k.current(); err != nil || current {
 		k.note(err, attempt{})
 		return
@@ -79,7 +58,7 @@ func (k *Key) takeOver() {
 	if k.rejected.err != nil {
 		last = &k.rejected.of
 	}
-	store, of, err := k.config.read(last)
+	store, of, err := k.source.read(ctx, last)
 	switch {
 	case err != nil:
 		k.note(err, of)
@@ -91,7 +70,7 @@ func (k *Key) takeOver() {
 
 // current reports whether the file is the one in use, which needs neither the secret nor argon2id to tell.
 func (k *Key) current() (bool, error) {
-	sum, err := keystore.Fingerprint(k.config.Keystore)
+	sum, err := keystore.Fingerprint(k.source.Keystore)
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +88,7 @@ func (k *Key) note(err error, of attempt) {
 	switch {
 	case err != nil && (was == nil || was.Error() != err.Error()):
 		k.log.Error("the keystore on disk cannot be used, the versions read before stay in use",
-			"error", err, "hint", keyservice.HintOf(fail("reading the keystore again", err)))
+			"error", err, "hint", keyservice.HintOf(k.source.fail("reading again", err)))
 	case err == nil && was != nil:
 		k.log.Info("the keystore on disk can be used again")
 	}

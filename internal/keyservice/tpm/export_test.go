@@ -1,0 +1,4 @@
+package tpm
+
+// OpenBackup returns the key in a backup.
+var OpenBackup = openBackup

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -24,12 +23,14 @@ type daemon struct {
 type daemonConfig struct {
 	key    string // one entry of keys, as flow YAML without its braces: "name: disk, local: {...}"
 	outage string // empty means the default
+	env    []string
+	bin    string // folder in bin/ of the program
 }
 
 // startDaemon starts a daemon that probes as often as it may, so that it is the API server that a test waits for.
 func startDaemon(t *testing.T, config daemonConfig) *daemon {
 	t.Helper()
-	program := testserver.Binary(t, "trousseaud", "run: make build")
+	program := testserver.Binary(t, filepath.Join(config.bin, "trousseaud"), "run: make build build-pkcs11")
 	dir := shortDir(t)
 	socket, listen := filepath.Join(dir, "kms.sock"), testserver.FreeAddress(t)
 	if config.outage == "" {
@@ -47,7 +48,7 @@ observe: {listen: "%s"}
 
 	ready := func(ctx context.Context) error { return get(ctx, "http://"+listen+"/readyz") }
 	process := testserver.Start(t, testserver.Command{
-		Name: "trousseaud", Path: program, Args: []string{"--config", file}, Ready: ready,
+		Name: "trousseaud", Path: program, Args: []string{"--config", file}, Env: config.env, Ready: ready,
 	})
 	return &daemon{Process: process, socket: socket}
 }
@@ -70,21 +71,6 @@ func vaultKey(t *testing.T) (vault *testserver.Vault, entry string) {
 	token := writeFile(t, t.TempDir(), "token", vault.RootToken)
 	return vault, fmt.Sprintf("name: bao, vault: {addresses: [%q], mount: transit, key: k8s, auth: {tokenFile: %s}}",
 		vault.Address, token)
-}
-
-// localKey makes a keystore and returns the entry of keys that uses it.
-func localKey(t *testing.T) (entry string) {
-	t.Helper()
-	trousseau := testserver.Binary(t, "trousseau", "run: make build")
-	dir := t.TempDir()
-	passphrase := writeFile(t, dir, "passphrase", rand.Text())
-	keystore := filepath.Join(dir, "keystore")
-	create := exec.CommandContext(t.Context(), trousseau,
-		"keystore", "create", "--passphrase-file", passphrase, keystore)
-	if output, err := create.CombinedOutput(); err != nil {
-		t.Fatalf("creating a keystore: %v\n%s", err, output)
-	}
-	return fmt.Sprintf("name: disk, local: {keystore: %s, passphraseFile: %s}", keystore, passphrase)
 }
 
 // newLineage draws what makes a cluster unlike all others.

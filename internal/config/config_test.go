@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/trousseau-io/trousseau/internal/config"
+	"github.com/trousseau-io/trousseau/internal/keyservice/all"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
 
@@ -50,6 +52,26 @@ func TestBadDocuments(t *testing.T) {
 func TestGoodDocuments(t *testing.T) {
 	for name, data := range documents(t, "testdata/good") {
 		t.Run(name, func(t *testing.T) { again(t, parse(t, name, data)) })
+	}
+}
+
+// TestExamples parses the examples that operators copy: there is one for each key service.
+func TestExamples(t *testing.T) {
+	examples := documents(t, "../../deploy/examples")
+	for _, d := range all.Descriptions() {
+		data, there := examples[d.Name]
+		if !there {
+			t.Errorf("deploy/examples/%s.yaml is missing", d.Name)
+			continue
+		}
+		uses := func(k config.Key) bool { return k.Type() == d.Name }
+		if c := parse(t, d.Name, data); !slices.ContainsFunc(c.Keys, uses) {
+			t.Errorf("deploy/examples/%s.yaml has no key of this key service", d.Name)
+		}
+		delete(examples, d.Name)
+	}
+	for name := range examples {
+		t.Errorf("deploy/examples/%s.yaml is for no key service", name)
 	}
 }
 

@@ -24,7 +24,21 @@ var allowed = []struct {
 	{"keystore", []string{"credential", "keyservice", "secretmem"}},
 	{"keyservice/local", []string{"credential", "finding", "keyservice", "keystore", "secretmem"}},
 	{"keyservice/vault", []string{"credential", "finding", "keyservice"}},
-	{"keyservice/all", []string{"keyservice", "keyservice/local", "keyservice/vault"}},
+	{"keyservice/awskms", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/azurekv", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/gcpkms", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/pkcs11", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/kmip", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/tpm/tpmseal", []string{"credential", "keyservice", "secretmem"}},
+	{"keyservice/tpm", []string{
+		"credential", "finding", "keyservice", "keyservice/local", "keyservice/tpm/tpmseal", "keystore", "secretmem",
+	}},
+	{"keyservice/escrow", []string{"finding", "keyservice"}},
+	{"keyservice/upstream", []string{"finding", "keyservice"}},
+	{"keyservice/all", []string{
+		"keyservice", "keyservice/awskms", "keyservice/azurekv", "keyservice/escrow", "keyservice/gcpkms", "keyservice/kmip",
+		"keyservice/local", "keyservice/pkcs11", "keyservice/tpm", "keyservice/upstream", "keyservice/vault",
+	}},
 
 	// The way of the data: nothing here knows a key service by its name, nor a configuration.
 	{"socket", nil},
@@ -44,21 +58,28 @@ var allowed = []struct {
 	{"kmsclient", nil},
 	{"encconfig", []string{"finding"}},
 	{"keyid", []string{"envelope", "etcdvalue", "keyring", "keyservice"}},
-	{"setup", []string{"config", "credential", "encconfig", "keyservice/vault", "keystore"}},
+	{"setup", []string{"config", "credential", "encconfig", "keyservice/all", "keystore", "strictyaml"}},
 	{"check", []string{
 		"config", "credential", "encconfig", "envelope", "finding", "keyring", "keyservice", "kmsclient", "strictyaml",
 	}},
 	{"cmd/trousseau", []string{
-		"check", "config", "credential", "envelope", "finding", "keyid", "keyring", "keyservice", "keyservice/vault", "keystore",
-		"kmsclient", "release", "secretmem", "setup", "strictyaml",
+		"check", "config", "credential", "envelope", "finding", "keyid", "keyring", "keyservice", "keyservice/tpm", "keyservice/tpm/tpmseal",
+		"keystore", "kmsclient", "release", "secretmem", "setup", "strictyaml",
 	}},
 
 	// What writes the documentation, and what tests are made with: in no program.
-	{"configdoc", []string{"config", "strictyaml"}},
+	{"configdoc", []string{"config", "envelope", "keyservice", "keyservice/all", "strictyaml"}},
 	{"configdoc/generate", []string{"configdoc"}},
 	{"keyservice/keyservicetest", []string{"keyservice"}},
 	{"secretmem/secretmemtest", nil},
 	{"testserver", nil},
+	{"keyservice/awskms/awskmstest", []string{"testserver"}},
+	{"keyservice/azurekv/azurekvtest", []string{"testserver"}},
+	{"keyservice/gcpkms/gcpkmstest", []string{"testserver"}},
+	{"keyservice/pkcs11/pkcs11test", []string{"testserver"}},
+	{"keyservice/kmip/kmiptest", []string{"testserver"}},
+	{"keyservice/tpm/tpmtest", []string{"keyservice/tpm/tpmseal", "testserver"}},
+	{"keyservice/upstream/upstreamtest", nil},
 }
 
 func TestAllowedImports(t *testing.T) {
@@ -103,6 +124,16 @@ var owners = []struct {
 	{"golang.org/x/", []string{"*"}}, // the standard library's annex
 
 	{"github.com/openbao/openbao/api/v2", []string{"keyservice/vault", "testserver"}},
+	{"github.com/aws/", []string{"keyservice/awskms"}},
+	{"github.com/Azure/azure-sdk-for-go/sdk", []string{"keyservice/azurekv"}},
+	{"cloud.google.com/go", []string{"keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest"}},
+	{"github.com/googleapis/gax-go/v2", []string{"keyservice/gcpkms"}},
+	{"google.golang.org/api", []string{"keyservice/gcpkms"}},
+	{"google.golang.org/genproto", []string{"keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest"}},
+	{"github.com/miekg/pkcs11", []string{"keyservice/pkcs11"}},
+	{"github.com/ovh/kmip-go", []string{"keyservice/kmip", "keyservice/kmip/kmiptest"}},
+	{"github.com/google/go-tpm", []string{"keyservice/tpm/tpmseal", "keyservice/tpm/tpmtest"}},
+	{"filippo.io/age", []string{"keyservice/escrow", "keyservice/tpm"}},
 	{"github.com/prometheus/client_golang", []string{"daemon"}},
 	{"github.com/invopop/jsonschema", []string{"configdoc"}},
 	{"github.com/spf13/cobra", []string{"cmd/trousseau"}},
@@ -110,9 +141,11 @@ var owners = []struct {
 	{"k8s.io/klog/v2", []string{"cmd/trousseau"}},
 	{"go.yaml.in/yaml/v3", []string{"strictyaml", "setup"}}, // setup quotes what it writes
 
-	{"google.golang.org/grpc", []string{"kms", "daemon", "kmsclient"}},
-	{"google.golang.org/protobuf", []string{"etcdvalue"}},
-	{"k8s.io/kms", []string{"kms", "daemon", "kmsclient"}},
+	{"google.golang.org/grpc", []string{
+		"kms", "daemon", "kmsclient", "keyservice/upstream", "keyservice/upstream/upstreamtest", "keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest",
+	}},
+	{"google.golang.org/protobuf", []string{"etcdvalue", "keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest"}},
+	{"k8s.io/kms", []string{"kms", "daemon", "kmsclient", "keyservice/upstream", "keyservice/upstream/upstreamtest"}},
 	{"k8s.io/apiserver", []string{"kmsclient", "encconfig", "check", "etcdvalue"}},
 	{"k8s.io/apimachinery", []string{"kmsclient", "encconfig"}},
 }

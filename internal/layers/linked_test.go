@@ -19,6 +19,10 @@ var notInTheDaemon = []string{
 var notInAProgram = []string{
 	"testing", "net/http/httptest", "github.com/rogpeppe/go-internal", "github.com/santhosh-tekuri/jsonschema",
 	module + "internal/testserver", module + "internal/keyservice/keyservicetest", module + "internal/secretmem/secretmemtest",
+	module + "internal/keyservice/awskms/awskmstest", module + "internal/keyservice/azurekv/azurekvtest",
+	module + "internal/keyservice/gcpkms/gcpkmstest", module + "internal/keyservice/pkcs11/pkcs11test",
+	module + "internal/keyservice/kmip/kmiptest", module + "internal/keyservice/tpm/tpmtest",
+	module + "internal/keyservice/upstream/upstreamtest",
 }
 
 func TestWhatProgramsLink(t *testing.T) {

@@ -8,7 +8,15 @@ import (
 	"log/slog"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
+	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv"
+	"github.com/trousseau-io/trousseau/internal/keyservice/escrow"
+	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms"
+	"github.com/trousseau-io/trousseau/internal/keyservice/kmip"
 	"github.com/trousseau-io/trousseau/internal/keyservice/local"
+	"github.com/trousseau-io/trousseau/internal/keyservice/pkcs11"
+	"github.com/trousseau-io/trousseau/internal/keyservice/tpm"
+	"github.com/trousseau-io/trousseau/internal/keyservice/upstream"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 )
 
@@ -20,6 +28,31 @@ type Service struct {
 
 	// A key in the transit engine of HashiCorp Vault (the Community edition too) or OpenBao.
 	Vault *vault.Config `yaml:"vault,omitempty" oneof:"key service"`
+
+	// A symmetric key in AWS KMS.
+	AWSKMS *awskms.Config `yaml:"awskms,omitempty" oneof:"key service"`
+
+	// A key in Azure Key Vault or Azure Managed HSM.
+	AzureKV *azurekv.Config `yaml:"azurekv,omitempty" oneof:"key service"`
+
+	// A symmetric key in Google Cloud KMS.
+	GCPKMS *gcpkms.Config `yaml:"gcpkms,omitempty" oneof:"key service"`
+
+	// A key in a hardware security module, or whatever else has a PKCS#11 module. It takes the programs that
+	// `make build-pkcs11` builds.
+	PKCS11 *pkcs11.Config `yaml:"pkcs11,omitempty" oneof:"key service"`
+
+	// A key on a server that speaks KMIP.
+	KMIP *kmip.Config `yaml:"kmip,omitempty" oneof:"key service"`
+
+	// A key in a keystore that only this node's TPM 2.0 opens. `trousseau tpm` makes it and carries it to other nodes.
+	TPM *tpm.Config `yaml:"tpm,omitempty" oneof:"key service"`
+
+	// Keys of people, as age knows them, that wrap here and open elsewhere: for recovery when every other key is lost.
+	Escrow *escrow.Config `yaml:"escrow,omitempty" oneof:"key service"`
+
+	// Another KMS v2 plugin behind its socket: to give it a share, or to move away from it.
+	Upstream *upstream.Config `yaml:"upstream,omitempty" oneof:"key service"`
 }
 
 // set returns the one that is set.
@@ -29,6 +62,22 @@ func (s Service) set() choice {
 		return choose(local.Describe(), *s.Local, local.Open)
 	case s.Vault != nil:
 		return choose(vault.Describe(), *s.Vault, vault.Open)
+	case s.AWSKMS != nil:
+		return choose(awskms.Describe(), *s.AWSKMS, awskms.Open)
+	case s.AzureKV != nil:
+		return choose(azurekv.Describe(), *s.AzureKV, azurekv.Open)
+	case s.GCPKMS != nil:
+		return choose(gcpkms.Describe(), *s.GCPKMS, gcpkms.Open)
+	case s.PKCS11 != nil:
+		return choose(pkcs11.Describe(), *s.PKCS11, pkcs11.Open)
+	case s.KMIP != nil:
+		return choose(kmip.Describe(), *s.KMIP, kmip.Open)
+	case s.TPM != nil:
+		return choose(tpm.Describe(), *s.TPM, tpm.Open)
+	case s.Escrow != nil:
+		return choose(escrow.Describe(), *s.Escrow, escrow.Open)
+	case s.Upstream != nil:
+		return choose(upstream.Describe(), *s.Upstream, upstream.Open)
 	}
 	return choice{open: func(context.Context, *slog.Logger) (keyservice.Key, error) {
 		return nil, &keyservice.Error{
@@ -40,7 +89,10 @@ func (s Service) set() choice {
 
 // Descriptions returns what the manual says of each key service.
 func Descriptions() []keyservice.Description {
-	return []keyservice.Description{local.Describe(), vault.Describe()}
+	return []keyservice.Description{
+		local.Describe(), vault.Describe(), awskms.Describe(), azurekv.Describe(), gcpkms.Describe(), pkcs11.Describe(),
+		kmip.Describe(), tpm.Describe(), escrow.Describe(), upstream.Describe(),
+	}
 }
 
 // choice is the settings of one key service without their type.

@@ -120,14 +120,11 @@ func kmip(t testing.TB) Key {
 }
 
 func tpm(t testing.TB) Key {
-	chip, dir := tpmtest.Start(t), t.TempDir()
-	keystore, sealed := filepath.Join(dir, "keystore"), filepath.Join(dir, "sealed")
-	trousseau(t, "tpm", "create", "--device", chip.Device, "--keystore", keystore, "--sealed-key", sealed)
+	device, keystore := string(tpmtest.Start(t).Device), filepath.Join(t.TempDir(), "keystore")
+	trousseau(t, "tpm", "create", "--device", device, keystore)
 	return Key{
-		Entry: fmt.Sprintf("name: tpm, tpm: {device: %q, keystore: %s, sealedKey: %s}", chip.Device, keystore, sealed),
-		Rotate: func() {
-			trousseau(t, "tpm", "rotate", "--device", chip.Device, "--keystore", keystore, "--sealed-key", sealed)
-		},
+		Entry:  fmt.Sprintf("name: tpm, tpm: {device: %q, keystore: %s, sealedKey: %s.tpm}", device, keystore, keystore),
+		Rotate: func() { trousseau(t, "tpm", "rotate", "--delay", "0s", "--device", device, keystore) },
 	}
 }
 

@@ -264,12 +264,19 @@ func TestSpilling(t *testing.T) {
 	}
 }
 
-func TestSeveralKeysAreRefused(t *testing.T) {
+func TestPoliciesThatCannotBe(t *testing.T) {
 	m := envelope.Member{ID: "a", Key: keyservicetest.NewFake(time.Now())}
-	for _, need := range []int{0, 1, 2} {
-		if _, err := envelope.NewPolicy(prod, 0, need, m, m); err == nil {
-			t.Errorf("%d of 2 is accepted", need)
+	for _, test := range []struct{ need, keys int }{{0, 0}, {1, 0}, {0, 1}, {2, 1}, {0, 8}, {9, 8}, {1, 9}} {
+		var members []envelope.Member
+		for i := range test.keys {
+			members = append(members, envelope.Member{ID: string(rune('a' + i)), Key: m.Key})
 		}
+		if _, err := envelope.NewPolicy(prod, 0, test.need, members...); err == nil {
+			t.Errorf("%d of %d is accepted", test.need, test.keys)
+		}
+	}
+	if _, err := envelope.NewPolicy(prod, 0, 1, m, m); err == nil {
+		t.Error("one key counts twice")
 	}
 	for _, name := range []string{"", strings.Repeat("n", 64)} {
 		if _, err := envelope.NewPolicy(envelope.Cluster{Name: name}, 0, 1, m); err == nil {
@@ -291,7 +298,7 @@ func TestServiceErrorsKeepTheirKind(t *testing.T) {
 	e := seal(t, p, "secret")
 	for _, kind := range keyservice.Kinds() {
 		fake.Fail(kind)
-		if _, err := p.Seal(t.Context(), []keyservice.VersionID{""}, []byte("x")); keyservice.KindOf(err) != kind {
+		if _, err := p.Seal(t.Context(), e.Versions(), []byte("x")); keyservice.KindOf(err) != kind {
 			t.Errorf("sealing: %v, want %s", err, kind)
 		}
 		if _, err := ring(t, p).Open(t.Context(), e, ""); keyservice.KindOf(err) != kind {
@@ -335,7 +342,11 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	e, err := p.Seal(f.Context(), []keyservice.VersionID{""}, []byte("secret"))
+	v, _, err := fake.Versions(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	e, err := p.Seal(f.Context(), []keyservice.VersionID{v.ID}, []byte("secret"))
 	if err != nil {
 		f.Fatal(err)
 	}

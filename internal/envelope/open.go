@@ -18,13 +18,20 @@ var (
 	ErrPolicy = errors.New("envelope of a policy that is not listed")
 	// ErrKeyID says that it is stored under a key id that is not its own.
 	ErrKeyID = errors.New("key id does not belong to this envelope")
+	// ErrShare says that a key answered with another share than it was given.
+	ErrShare = errors.New("it answers with another share than it was given")
 	// ErrForged says that its keys opened and its seal did not: a byte changed, or somebody put it together.
 	ErrForged = errors.New("envelope was changed after it was sealed")
 )
 
 // Ring is the closed set of policies under which envelopes may be opened. The first one seals.
 type Ring struct {
-	policies []*Policy
+	// Blame is told of a key that answered wrong, while others opened an envelope without it. It may be nil, is called
+	// concurrently, and is set before the first Open.
+	Blame func(id string, err error)
+
+	policies  []*Policy
+	latencies map[string]*latency // by key id
 }
 
 // NewRing returns the ring of at least one policy. Two equal policies are refused.
@@ -33,13 +40,17 @@ func NewRing(policies ...*Policy) (*Ring, error) {
 		return nil, errors.New("making a ring: no policy")
 	}
 	seen := make(map[[32]byte]bool)
+	r := &Ring{policies: policies, latencies: make(map[string]*latency)}
 	for _, p := range policies {
+		for _, m := range p.members {
+			r.latencies[m.ID] = new(latency)
+		}
 		if seen[p.hash] {
-			return nil, fmt.Errorf("making a ring: the policy of generation %d over %q is listed twice", p.generation, p.members[0].ID)
+			return nil, fmt.Errorf("making a ring: the policy of generation %d, %s, is listed twice", p.generation, p)
 		}
 		seen[p.hash] = true
 	}
-	return &Ring{policies: policies}, nil
+	return r, nil
 }
 
 // Sealing returns the policy that seals.
@@ -77,19 +88,15 @@ func (r *Ring) Open(ctx context.Context, e *Envelope, keyID string) ([]byte, err
 		return nil, refuse(fmt.Errorf("%w: stored under %q, sealed under %q", ErrKeyID, keyID, own),
 			"the value in etcd was put together from two; restore the object from a backup")
 	}
-	share := e.Shares[0]
-	root, err := p.members[share.Slot].Key.Unwrap(ctx, keyservice.Wrapped{Version: share.Version, Bytes: share.Wrapped}, p.shareAAD(int(share.Slot)))
-	if err != nil {
-		return nil, fmt.Errorf("opening: %w", err)
-	}
-	defer clear(root)
-	return p.open(e, root)
+	var plaintext []byte
+	err = r.gather(ctx, p, e, func(root []byte) (err error) {
+		plaintext, err = p.open(e, root)
+		return err
+	})
+	return plaintext, err
 }
 
 func (p *Policy) open(e *Envelope, root []byte) (plaintext []byte, err error) {
-	if len(root) != rootSize {
-		return nil, forged(p, fmt.Errorf("its root has %d bytes", len(root)))
-	}
 	header, err := e.authenticated()
 	if err != nil {
 		return nil, forged(p, err)
@@ -108,7 +115,7 @@ func (p *Policy) open(e *Envelope, root []byte) (plaintext []byte, err error) {
 
 func forged(p *Policy, cause error) error {
 	return &keyservice.Error{
-		Kind: keyservice.Corrupt, Op: "opening", Err: fmt.Errorf("%w (key %s): %w", ErrForged, p.members[0].ID, cause),
+		Kind: keyservice.Corrupt, Op: "opening", Err: fmt.Errorf("%w (%s): %w", ErrForged, p, cause),
 		Hint: "restore the object from a backup, and find out who can write to etcd",
 	}
 }

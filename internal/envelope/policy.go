@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -52,15 +53,16 @@ type Policy struct {
 	cluster    Cluster
 	generation uint32
 	need       int
+	atLeast    int      // shares in what is sealed, need to len(members)
 	members    []Member // by id; the index is the slot
 	hash       [sha256.Size]byte
 }
 
-// NewPolicy returns the policy of a cluster that opens with need of the members. The order of members does not matter.
-// Policies of several keys are refused: this version of the package seals and opens 1 of 1.
+// NewPolicy returns the policy of a cluster that opens with need of the members. The order of members does not matter. All
+// members take part in sealing, unless AtLeast says otherwise.
 func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) (*Policy, error) {
-	if len(members) != 1 || need != 1 {
-		return nil, fmt.Errorf("making a policy of %d of %d keys: only 1 of 1 is supported", need, len(members))
+	if len(members) < 1 || len(members) > MaxKeys || need < 1 || need > len(members) {
+		return nil, fmt.Errorf("making a policy of %d of %d keys: up to %d are possible, and as many may be needed", need, len(members), MaxKeys)
 	}
 	if n := len(cluster.Name); n < 1 || n > 63 {
 		return nil, fmt.Errorf("making a policy: the cluster's name has %d bytes, allowed are 1 to 63", n)
@@ -70,8 +72,13 @@ func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) 
 			return nil, fmt.Errorf("making a policy: a key has an id of %d bytes", len(m.ID))
 		}
 	}
-	p := &Policy{cluster: cluster, generation: generation, need: need, members: slices.Clone(members)}
+	p := &Policy{cluster: cluster, generation: generation, need: need, atLeast: len(members), members: slices.Clone(members)}
 	slices.SortFunc(p.members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	for i := range p.members {
+		if i > 0 && p.members[i].ID == p.members[i-1].ID {
+			return nil, fmt.Errorf("making a policy: key %s is there twice", p.members[i].ID)
+		}
+	}
 	p.hash = hashOf(labelPolicy, func(b *cryptobyte.Builder) {
 		cluster.add(b)
 		b.AddUint32(generation)
@@ -84,8 +91,27 @@ func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) 
 	return p, nil
 }
 
+// AtLeast returns the same policy, that seals while no more of its keys are missing than leave that many, from need to all.
+func (p *Policy) AtLeast(shares int) (*Policy, error) {
+	if shares < p.need || shares > len(p.members) {
+		return nil, fmt.Errorf("sealing with at least %d of %d keys, %d of which open: write at least as many shares as open", shares, len(p.members), p.need)
+	}
+	same := *p
+	same.atLeast = shares
+	return &same, nil
+}
+
 // Cluster returns whose envelopes the policy seals and opens.
 func (p *Policy) Cluster() Cluster { return p.cluster }
+
+// String names the policy for people: "2 of 3: bao, eu, hsm".
+func (p *Policy) String() string {
+	var ids []string
+	for _, m := range p.members {
+		ids = append(ids, m.ID)
+	}
+	return fmt.Sprintf("%d of %d: %s", p.need, len(ids), strings.Join(ids, ", "))
+}
 
 // Generation returns the number that makes otherwise equal policies different.
 func (p *Policy) Generation() uint32 { return p.generation }

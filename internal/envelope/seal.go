@@ -15,31 +15,24 @@ import (
 
 const rootSize = 32
 
-// Seal seals plaintext under p with the given version of each key, by slot. The envelope's key id, which KeyID gives,
-// is the one of these versions unless a service that cannot choose took another. Errors are those of the key services, and
-// Corrupt for an answer that could not be stored.
+// Seal seals plaintext under p with the given version of each key, by slot; a key whose version is "" takes no part. What
+// took part, by Versions of the envelope, is what was asked for, unless a service that cannot choose took another version, or
+// a key failed and the policy does not need it to seal. Errors are those of the key services, and Corrupt for an answer that
+// could not be stored.
 func (p *Policy) Seal(ctx context.Context, versions []keyservice.VersionID, plaintext []byte) (*Envelope, error) {
 	root := make([]byte, rootSize)
 	defer clear(root)
 	rand.Read(root)
-
-	// With 1 of 1 the share is the root.
-	wrapped, err := p.members[0].Key.Wrap(ctx, versions[0], root, p.shareAAD(0))
+	shares, err := p.wrap(ctx, versions, split(root, p.need, len(p.members)))
 	if err != nil {
-		return nil, fmt.Errorf("sealing: %w", err)
-	}
-	if n := len(wrapped.Version); n < 1 || n > keyservice.MaxVersionIDSize || len(wrapped.Bytes) == 0 {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Corrupt, Op: "sealing", Err: fmt.Errorf("key %s answered with a version of %d bytes and %d wrapped bytes", p.members[0].ID, n, len(wrapped.Bytes)),
-			Hint: "what it answered could not be opened again: look at the key service",
-		}
+		return nil, err
 	}
 	e := &Envelope{
 		ClusterTag: p.cluster.tag(),
 		PolicyTag:  [8]byte(p.hash[:]),
 		Need:       uint8(p.need),
 		Keys:       uint8(len(p.members)),
-		Shares:     []Share{{Slot: 0, Version: wrapped.Version, Wrapped: wrapped.Bytes}},
+		Shares:     shares,
 	}
 	header, err := e.authenticated()
 	if err != nil {

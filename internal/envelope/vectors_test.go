@@ -104,6 +104,7 @@ var failures = map[string]error{
 	"policy":    envelope.ErrPolicy,
 	"key-id":    envelope.ErrKeyID,
 	"refused":   errRefused,
+	"share":     envelope.ErrShare,
 	"forged":    envelope.ErrForged,
 }
 
@@ -160,7 +161,7 @@ func (v vector) testOpens(t *testing.T) {
 	if got := policy.KeyID(e.Versions()); got != v.KeyID {
 		t.Errorf("key id %s, want %s", got, v.KeyID)
 	}
-	if got := keys[policy.Members()[0].ID].aad; !bytes.Equal(got, v.ShareAAD) {
+	if got := keys[policy.Members()[e.Shares[0].Slot].ID].aad; !bytes.Equal(got, v.ShareAAD) {
 		t.Errorf("associated data of the share %x, want %x", got, v.ShareAAD)
 	}
 	v.testEncodes(t, e)
@@ -221,6 +222,9 @@ func (v vector) ring(t *testing.T) (map[string]*vectorKey, *envelope.Ring) {
 	for _, p := range v.Policies {
 		var members []envelope.Member
 		for _, id := range p.Keys {
+			if keys[id] == nil {
+				keys[id] = new(vectorKey) // lost
+			}
 			members = append(members, envelope.Member{ID: id, Key: keys[id]})
 		}
 		cluster := envelope.Cluster{Name: p.Cluster, Lineage: [16]byte(p.Lineage)}

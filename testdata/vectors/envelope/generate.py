@@ -98,6 +98,54 @@ class Sealed:
         self.key_id = policy.key_id([version])
 
 
+EXP, LOG = [0] * 510, [0] * 256
+power = 1
+for exponent in range(255):
+    EXP[exponent] = EXP[exponent + 255] = power
+    LOG[power] = exponent
+    power ^= power << 1  # times 3, which generates the field
+    power ^= 0x11B if power & 0x100 else 0
+
+
+def times(a, b):
+    return EXP[LOG[a] + LOG[b]] if a and b else 0
+
+
+def shamir(root, need, slot, label):
+    """The share in a slot: by Horner's rule, the coefficient of the highest power first."""
+    coefficients = [fixed(len(root), "coefficient", label, power) for power in range(1, need)]
+    share = bytes(len(root))
+    for coefficient in [*reversed(coefficients), root]:
+        share = bytes(times(byte, slot + 1) ^ c for byte, c in zip(share, coefficient))
+    return share
+
+
+class Quorum:
+    """An envelope of several keys. versions are by slot, "" where a key takes no part. wrong replaces shares after the split
+    and before they are wrapped, digests what stands in the header."""
+
+    def __init__(self, name, policy, versions, here=None, wrong=None, digests=None):
+        self.policy, self.plaintext = policy, SEED
+        self.root = fixed(32, "root", name)
+        slots = [slot for slot, version in enumerate(versions) if version]
+        self.aad = policy.share_aad(slots[0])
+        parts = []
+        for slot in slots:
+            piece = shamir(self.root, policy.need, slot, name)
+            digest = hashlib.sha256(piece).digest()[:8] if policy.need > 1 else b""
+            piece = (wrong or {}).get(slot, piece)
+            wrapped = wrap(policy.keys[slot], versions[slot], piece, policy.share_aad(slot), f"{name} {slot}")
+            parts.append(share(slot, versions[slot], wrapped, (digests or {}).get(slot, digest)))
+        here = len(parts) if here is None else here
+        self.authenticated = header(policy, len(parts), len(parts)) + b"".join(parts)
+        content_key = HKDF(SHA256(), 32, None, policy.content_info).derive(self.root)
+        self.seal = AESGCM(content_key).encrypt(bytes(12), self.plaintext, self.authenticated)
+        self.bytes = header(policy, len(parts), here) + b"".join(parts[:here]) + self.seal
+        self.spilled = b"".join(parts[here:]) or None
+        self.key_id = policy.key_id(versions)
+        self.used = {policy.keys[slot]: [versions[slot]] for slot in slots}
+
+
 def write(name, says, ciphertext, spilled=None, stored="", keys=None, policies=(), limit=LIMIT, **outcome):
     used = keys or {key: ["v1"] for policy in policies for key in policy.keys}
     out = {
@@ -245,3 +293,26 @@ parse_only("two-of-three-all-spilled", "no share is here", TWO, THREE_SHARES, 3,
 parse_only("two-of-three-one-missing", "slot 1 took no part", TWO, THREE_SHARES[::2], 2, 2, 1024)
 parse_only("one-of-two", "no digests where one share opens", Policy(keys=["bao", "eu"]),
            [(0, "v1", b"", fixed(60, "w0")), (1, "v7", b"", fixed(92, "w1"))], 2, 2, 1024)
+
+FIVE = Policy(keys=["a", "b", "c", "d", "e", "f", "g", "h"], need=5)
+ANY = Policy(keys=["bao", "eu"], need=1)
+q = Quorum("two of three", TWO, ["v1", "v7", "v2"])
+good("quorum-2-of-3", "two of three keys open", q, keys=q.used)
+good("quorum-2-of-3-two-left", "one of the three keys is lost", q, keys={k: v for k, v in q.used.items() if k != "eu"})
+q = Quorum("two of three, two shares", TWO, ["v1", "", "v2"])
+good("quorum-2-of-3-two-shares", "one of the three keys took no part", q, keys=q.used)
+q = Quorum("spilled", TWO, ["v1", "v7", "v2"], here=1)
+good("quorum-2-of-3-spilled", "two shares are beside the envelope", q, keys=q.used, limit=200)
+q = Quorum("five of eight", FIVE, ["v1"] * 8)
+good("quorum-5-of-8", "five of eight keys open", q, keys=q.used)
+q = Quorum("one of two", ANY, ["v1", "v1"])
+good("quorum-1-of-2", "either key opens", q, keys=q.used)
+q = Quorum("one garbage", TWO, ["v1", "v7", "v2"], wrong={0: bytes(32)})
+good("quorum-2-of-3-one-garbage", "one key answers garbage", q, keys=q.used)
+
+q = Quorum("two of three", TWO, ["v1", "v7", "v2"])
+bad("quorum-one-key-left", "one key of the two that are needed", "refused", q, keys={"bao": ["v1"], "eu": [], "hsm": []})
+q = Quorum("two garbage", TWO, ["v1", "v7", "v2"], wrong={0: bytes(32), 2: bytes(32)})
+bad("quorum-two-garbage", "two of three keys answer garbage", "share", q, keys=q.used)
+q = Quorum("digests", TWO, ["v1", "v7", ""], wrong={0: bytes(32)}, digests={0: hashlib.sha256(bytes(32)).digest()[:8]})
+bad("quorum-share-that-does-not-fit", "a share that matches its digest and no other share", "forged", q, keys=q.used)

@@ -54,6 +54,10 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 	defer cancel()
 	g := &gathering{Policy: p, ring: r, e: e, order: r.best(p, e.Shares), answers: make(chan answer, len(e.Shares))}
 	defer g.leave()
+	if len(g.order) < p.need {
+		return refuse(fmt.Errorf("%d of its shares can be opened here, %d are needed", len(g.order), p.need),
+			"recover it with the identities of the keys that only wrap")
+	}
 	for range p.need {
 		g.ask(ctx)
 	}
@@ -90,13 +94,13 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 	}
 }
 
-// best returns shares in the order in which to ask for them.
+// best returns the shares that can be asked for, in the order in which to do so.
 func (r *Ring) best(p *Policy, shares []Share) []Share {
 	expected := make([]time.Duration, len(p.members))
 	for slot, m := range p.members {
 		expected[slot] = r.latencies[m.ID].expected()
 	}
-	order := slices.Clone(shares)
+	order := slices.DeleteFunc(slices.Clone(shares), func(s Share) bool { return p.members[s.Slot].WrapOnly })
 	slices.SortStableFunc(order, func(a, b Share) int { return cmp.Compare(expected[a.Slot], expected[b.Slot]) })
 	return order
 }
@@ -126,17 +130,34 @@ func (g *gathering) take(a answer) error {
 		return fmt.Errorf("opening: %w", a.err)
 	}
 	g.latency(s).answered(time.Since(g.started[a.index]))
-	hash := sha256.Sum256(a.secret)
-	switch {
-	case len(a.secret) != rootSize && g.need == 1:
+	if err := g.judge(s, a.secret); err != nil {
 		clear(a.secret)
-		return forged(g.Policy, fmt.Errorf("its root has %d bytes", len(a.secret)))
-	case g.need > 1 && subtle.ConstantTimeCompare(hash[:digestSize], s.Digest[:]) != 1:
-		clear(a.secret)
-		return wrongShare(g.members[s.Slot].ID)
+		return err
 	}
 	g.right = append(g.right, share{int(s.Slot), a.secret})
 	return nil
+}
+
+// judge says what can be said of one opened share by itself.
+func (p *Policy) judge(s Share, secret []byte) error {
+	hash := sha256.Sum256(secret)
+	switch {
+	case len(secret) != rootSize && p.need == 1:
+		return forged(p, fmt.Errorf("its root has %d bytes", len(secret)))
+	case p.need > 1 && subtle.ConstantTimeCompare(hash[:digestSize], s.Digest[:]) != 1:
+		return wrongShare(p.members[s.Slot].ID)
+	}
+	return nil
+}
+
+// Reopen asks one key whether it still opens its share of an envelope, and returns why not.
+func (p *Policy) Reopen(ctx context.Context, s Share) error {
+	secret, err := p.members[s.Slot].Key.Unwrap(ctx, keyservice.Wrapped{Version: s.Version, Bytes: s.Wrapped}, p.shareAAD(int(s.Slot)))
+	defer clear(secret)
+	if err != nil {
+		return err
+	}
+	return p.judge(s, secret)
 }
 
 // patience returns how long to wait before the next key is asked: as long as the slowest of those that are being waited for

@@ -46,6 +46,9 @@ func (c Cluster) tag() [4]byte {
 type Member struct {
 	ID  string // 1 to 255 bytes; the same on every node, for as long as the data lives
 	Key keyservice.Key
+
+	// WrapOnly says that the key opens elsewhere, by a person: it gets a share and is never asked for it.
+	WrapOnly bool
 }
 
 // Policy says which keys hold a share of what is sealed, and how many of them open it. It does not change.
@@ -67,10 +70,17 @@ func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) 
 	if n := len(cluster.Name); n < 1 || n > 63 {
 		return nil, fmt.Errorf("making a policy: the cluster's name has %d bytes, allowed are 1 to 63", n)
 	}
+	openers := 0
 	for _, m := range members {
 		if len(m.ID) == 0 || len(m.ID) > 255 || m.Key == nil {
 			return nil, fmt.Errorf("making a policy: a key has an id of %d bytes", len(m.ID))
 		}
+		if !m.WrapOnly {
+			openers++
+		}
+	}
+	if openers < need {
+		return nil, fmt.Errorf("making a policy of %d of %d keys: only %d of them can open", need, len(members), openers)
 	}
 	p := &Policy{cluster: cluster, generation: generation, need: need, atLeast: len(members), members: slices.Clone(members)}
 	slices.SortFunc(p.members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
@@ -99,6 +109,17 @@ func (p *Policy) AtLeast(shares int) (*Policy, error) {
 	same := *p
 	same.atLeast = shares
 	return &same, nil
+}
+
+// Seals reports whether the keys that have a version, by slot, are enough to seal.
+func (p *Policy) Seals(versions []keyservice.VersionID) bool {
+	take := 0
+	for _, v := range versions {
+		if v != "" {
+			take++
+		}
+	}
+	return take >= p.atLeast
 }
 
 // Cluster returns whose envelopes the policy seals and opens.

@@ -31,6 +31,7 @@ const (
 type Setup struct {
 	Ring            *envelope.Ring
 	Pins            map[string]keyservice.VersionID // by key id: the version to seal with, whatever is newest
+	Hint            Hint
 	Outage          Outage
 	Grace           time.Duration // with OutageGrace
 	ProbeInterval   time.Duration
@@ -41,6 +42,7 @@ type Setup struct {
 type Plugin struct {
 	log      *slog.Logger
 	refusals refusals
+	flights  flights
 	current  atomic.Pointer[session]
 }
 
@@ -127,15 +129,25 @@ func (p *Plugin) decrypt(ctx context.Context, sealed Sealed) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := p.enter()
-	defer s.leave()
-	plaintext, err := s.Ring.Open(ctx, e, sealed.KeyID)
-	if err != nil {
-		s.suspect(err)
-		return nil, err
+	return p.flights.do(ctx, sealed, func(ctx context.Context) ([]byte, error) {
+		s := p.enter()
+		defer s.leave()
+		plaintext, err := s.Ring.Open(ctx, e, sealed.KeyID)
+		if err != nil {
+			s.suspect(err)
+			return nil, err
+		}
+		s.opened(e)
+		return plaintext, nil
+	})
+}
+
+// ended is the error of a call whose context has ended before there was an answer.
+func ended(ctx context.Context) error {
+	return &keyservice.Error{
+		Kind: keyservice.Unavailable, Op: "opening", Err: context.Cause(ctx),
+		Hint: "the key services answer too slowly; look at trousseau_key_call_duration_seconds",
 	}
-	s.opened(e)
-	return plaintext, nil
 }
 
 // KeyID returns the key id that Status announces, or why Status fails. It calls no key service; right after the start it

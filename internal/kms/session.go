@@ -25,7 +25,9 @@ type session struct {
 	retired bool          // no further call may enter
 	idle    chan struct{} // closed when it is retired and the last call has left
 
+	started    time.Time
 	announcing sync.Mutex // serialises changes of announced
+	tried      bool       // each key was probed once; guarded by announcing
 	announced  atomic.Pointer[announcement]
 }
 
@@ -39,13 +41,14 @@ type announcement struct {
 func newSession(setup Setup, old *session, log *slog.Logger) *session {
 	s := &session{
 		Setup: setup, log: log, watches: make(map[string]*watch),
-		probed: make(chan struct{}), ended: make(chan struct{}), idle: make(chan struct{}),
+		started: time.Now(), probed: make(chan struct{}), ended: make(chan struct{}), idle: make(chan struct{}),
 	}
+	setup.Ring.Blame = s.blame
 	for i, policy := range setup.Ring.Policies() {
 		for _, m := range policy.Members() {
 			w := s.watches[m.ID]
 			if w == nil {
-				w = newWatch(m.ID, m.Key, setup, log)
+				w = newWatch(m, setup, log)
 				s.watches[m.ID] = w
 				if old != nil && old.watches[m.ID] != nil {
 					w.inherit(old.watches[m.ID])
@@ -88,20 +91,64 @@ func (s *session) probeAll(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+	s.announcing.Lock()
+	s.tried = true
+	s.announcing.Unlock()
+	s.announce()
 	close(s.probed)
 }
 
-// announce makes the versions that the sealing policy's keys have adopted the announced ones. While a key has none,
-// what was announced before stays.
+// backAfter is how long every key must have answered before those that were missing take part in sealing again: a key
+// service that comes and goes must not have everything written anew each time.
+const backAfter = 10 * time.Minute
+
+// silentAtStart is how long after the start keys are waited for before what can be sealed without them is.
+const silentAtStart = 15 * time.Second
+
+// settle decides, while nothing is announced, what becomes of keys that were silent when they were first probed. If enough
+// others open, the version that was last announced stands for such a key; failing that it is missing after a while, if the
+// policy seals without it.
+func (s *session) settle() {
+	policy := s.Ring.Sealing()
+	if s.announced.Load() != nil || !s.tried || s.health().state == Closed {
+		return
+	}
+	last := s.Hint.load(policy)
+	versions := make([]keyservice.VersionID, len(policy.Members()))
+	for slot, m := range policy.Members() {
+		s.watches[m.ID].recall(last[m.ID])
+		versions[slot], _ = s.watches[m.ID].adoptedVersion()
+	}
+	if time.Since(s.started) < silentAtStart || !policy.Seals(versions) {
+		return
+	}
+	for slot, m := range policy.Members() {
+		if versions[slot] == "" {
+			s.watches[m.ID].setMissing(true)
+		}
+	}
+}
+
+// announce makes the versions that the sealing policy's keys have adopted the announced ones, without those that are missing.
+// While they are not enough to seal, what was announced before stays.
 func (s *session) announce() {
 	s.announcing.Lock()
 	defer s.announcing.Unlock()
 	policy := s.Ring.Sealing()
+	s.settle()
+	s.takeBack()
 	versions := make([]keyservice.VersionID, len(policy.Members()))
 	for slot, m := range policy.Members() {
-		if versions[slot] = s.watches[m.ID].adoptedVersion(); versions[slot] == "" {
-			return
+		version, missing := s.watches[m.ID].adoptedVersion()
+		if version == "" && !missing {
+			return // it is not known yet
 		}
+		if !missing {
+			versions[slot] = version
+		}
+	}
+	if !policy.Seals(versions) {
+		return
 	}
 	next := &announcement{versions, policy.KeyID(versions)}
 	last := s.announced.Swap(next)
@@ -109,6 +156,22 @@ func (s *session) announce() {
 		s.log.Info("announcing key id", "key_id", next.keyID, "versions", next.versions)
 	} else if last.keyID != next.keyID {
 		s.log.Info("announcing another key id", "key_id", next.keyID, "versions", next.versions, "previous_key_id", last.keyID)
+	}
+	if last == nil || last.keyID != next.keyID {
+		s.Hint.save(policy, next.versions, s.log)
+	}
+}
+
+// takeBack lets missing keys take part again when all keys have answered for long enough.
+func (s *session) takeBack() {
+	members := s.Ring.Sealing().Members()
+	for _, m := range members {
+		if since, err := s.watches[m.ID].failure(); err != nil || time.Since(since) < backAfter {
+			return
+		}
+	}
+	for _, m := range members {
+		s.watches[m.ID].setMissing(false)
 	}
 }
 
@@ -130,11 +193,15 @@ func (s *session) announcement(ctx context.Context) (*announcement, error) {
 	return nil, starting()
 }
 
-// took announces versions that services chose for themselves in a call to Seal.
+// took announces what took part in a call to Seal: a version that a service chose for itself, or fewer keys than were asked.
 func (s *session) took(versions []keyservice.VersionID) *announcement {
 	policy := s.Ring.Sealing()
 	for slot, m := range policy.Members() {
-		s.watches[m.ID].take(versions[slot])
+		if w := s.watches[m.ID]; versions[slot] == "" {
+			w.setMissing(true)
+		} else {
+			w.take(versions[slot])
+		}
 		s.watches[m.ID].wakeUp()
 	}
 	s.announce()
@@ -162,12 +229,13 @@ func (s *session) opened(e *envelope.Envelope) {
 		return
 	}
 	for _, share := range e.Shares {
-		s.watches[policy.Members()[share.Slot].ID].remember(func(ctx context.Context) error {
-			plaintext, err := s.Ring.Open(ctx, e, "")
-			clear(plaintext)
-			return err
-		})
+		s.watches[policy.Members()[share.Slot].ID].remember(func(ctx context.Context) error { return policy.Reopen(ctx, share) })
 	}
+}
+
+// blame notes that a key answered wrong, while others opened an envelope without it.
+func (s *session) blame(id string, err error) {
+	s.watches[id].blame(err)
 }
 
 // health is how well the sealing policy works.
@@ -179,10 +247,16 @@ type health struct {
 
 func (s *session) health() health {
 	policy := s.Ring.Sealing()
-	var failed []time.Time
+	var failed []time.Time // of keys that open
 	var worst error
+	full, spare := true, -policy.Need()
 	for _, m := range policy.Members() {
 		since, err := s.watches[m.ID].failure()
+		full = full && err == nil
+		if m.WrapOnly {
+			continue
+		}
+		spare++
 		if err == nil {
 			continue
 		}
@@ -191,9 +265,8 @@ func (s *session) health() health {
 			worst = err
 		}
 	}
-	spare := len(policy.Members()) - policy.Need()
 	switch {
-	case len(failed) == 0:
+	case full:
 		return health{state: Full}
 	case len(failed) <= spare:
 		return health{state: Readable}

@@ -58,6 +58,8 @@ type KeySnapshot struct {
 	Adopted keyservice.VersionID // sealed with, or ""
 	Newest  keyservice.VersionID // as last seen, or ""
 	Err     error                // why it does not work, or nil
+	Missing bool                 // it seals no more, until all keys have answered for a while
+	Wrong   uint64               // answers that were wrong
 	Since   time.Time            // since when it works, or does not
 }
 
@@ -69,7 +71,7 @@ func (s *session) snapshot(now time.Time) Snapshot {
 	snap.State, snap.Err = s.status(now)
 	for _, w := range s.watches {
 		w.mu.Lock()
-		snap.Keys = append(snap.Keys, KeySnapshot{ID: w.id, Seals: w.seals, Adopted: w.current, Newest: w.newest.ID, Err: w.err, Since: w.since})
+		snap.Keys = append(snap.Keys, KeySnapshot{ID: w.id, Seals: w.seals, Adopted: w.current, Newest: w.newest.ID, Err: w.err, Since: w.since, Missing: w.missing, Wrong: w.wrong})
 		w.mu.Unlock()
 	}
 	slices.SortFunc(snap.Keys, func(a, b KeySnapshot) int { return cmp.Compare(a.ID, b.ID) })

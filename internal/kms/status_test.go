@@ -221,7 +221,11 @@ func TestOpeningOnlyKeyIsProbedWithWhatItOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, current := keyservicetest.NewFake(time.Now()), keyservicetest.NewFake(time.Now())
 		former := policy(t, 0, "old", old)
-		e, err := former.Seal(t.Context(), []keyservice.VersionID{""}, seed)
+		version, _, err := old.Versions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := former.Seal(t.Context(), []keyservice.VersionID{version.ID}, seed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/envelope"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 )
 
@@ -30,6 +31,7 @@ var probeAAD = []byte("trousseau probe")
 type watch struct {
 	id       string
 	key      keyservice.Key
+	wrapOnly bool
 	pin      keyservice.VersionID
 	delay    time.Duration
 	interval time.Duration
@@ -50,12 +52,15 @@ type watch struct {
 	err     error
 	since   time.Time // when err, or its absence, began
 	reopen  func(context.Context) error
+	missing bool      // it takes no part in sealing
+	wrong   uint64    // answers that were
+	blamed  time.Time // when the log was last told of one
 }
 
-func newWatch(id string, key keyservice.Key, setup Setup, log *slog.Logger) *watch {
+func newWatch(m envelope.Member, setup Setup, log *slog.Logger) *watch {
 	return &watch{
-		id: id, key: key, pin: setup.Pins[id], delay: setup.ActivationDelay, interval: setup.ProbeInterval,
-		log: log.With("key", id), wake: make(chan struct{}, 1),
+		id: m.ID, key: m.Key, wrapOnly: m.WrapOnly, pin: setup.Pins[m.ID], delay: setup.ActivationDelay, interval: setup.ProbeInterval,
+		log: log.With("key", m.ID), wake: make(chan struct{}, 1),
 		err: starting(), since: time.Now(),
 	}
 }
@@ -66,7 +71,7 @@ func (w *watch) inherit(old *watch) {
 	w.adopted, w.witness, w.token, w.sighted = old.adopted, old.witness, old.token, old.sighted
 	old.probing.Unlock()
 	old.mu.Lock()
-	w.current, w.newest, w.reopen = old.current, old.newest, old.reopen
+	w.current, w.newest, w.reopen, w.missing, w.wrong = old.current, old.newest, old.reopen, old.missing, old.wrong
 	old.mu.Unlock()
 }
 
@@ -147,7 +152,7 @@ func (w *watch) probeSealing(ctx context.Context, newest, previous keyservice.Ve
 // checkLineage makes sure that the key still opens what its adopted version wrapped. If not, what is in etcd does not
 // open either: the key was deleted and made again, or replaced. Adopting its new version would hide that.
 func (w *watch) checkLineage(ctx context.Context) error {
-	if len(w.witness.Bytes) == 0 {
+	if len(w.witness.Bytes) == 0 || w.wrapOnly {
 		return nil
 	}
 	token, err := w.key.Unwrap(ctx, w.witness, probeAAD)
@@ -166,7 +171,8 @@ func (w *watch) checkLineage(ctx context.Context) error {
 	}
 }
 
-// roundTrip wraps and unwraps a random token with the version, and adopts it if that works.
+// roundTrip wraps and unwraps a random token with the version, and adopts it if that works. Of a key that only wraps it has
+// to believe that what it wraps will open.
 func (w *watch) roundTrip(ctx context.Context, version keyservice.Version) error {
 	token := make([]byte, 32)
 	rand.Read(token)
@@ -174,12 +180,14 @@ func (w *watch) roundTrip(ctx context.Context, version keyservice.Version) error
 	if err != nil {
 		return err
 	}
-	back, err := w.key.Unwrap(ctx, wrapped, probeAAD)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(back, token) {
-		return &keyservice.Error{Kind: keyservice.Corrupt, Op: "probing", Err: fmt.Errorf("key %s returns another secret than it was given", w.id), Hint: "the key service is broken or hostile: look at it before anything else"}
+	if !w.wrapOnly {
+		back, err := w.key.Unwrap(ctx, wrapped, probeAAD)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(back, token) {
+			return &keyservice.Error{Kind: keyservice.Corrupt, Op: "probing", Err: fmt.Errorf("key %s returns another secret than it was given", w.id), Hint: "the key service is broken or hostile: look at it before anything else"}
+		}
 	}
 	if wrapped.Version != version.ID {
 		version = keyservice.Version{ID: wrapped.Version}
@@ -209,7 +217,9 @@ func (w *watch) record(newest keyservice.Version, err error) {
 		}
 		w.newest = newest
 	}
-	w.current = w.adopted.ID
+	if w.adopted.ID != "" {
+		w.current = w.adopted.ID
+	}
 	was := w.err
 	w.err = err
 	if (was == nil) != (err == nil) {
@@ -236,11 +246,47 @@ func (w *watch) remember(reopen func(context.Context) error) {
 	w.reopen = reopen
 }
 
-// adoptedVersion returns the version to seal with, "" if there is none yet.
-func (w *watch) adoptedVersion() keyservice.VersionID {
+// adoptedVersion returns the version to seal with, "" if there is none yet, and whether the key takes no part in sealing.
+func (w *watch) adoptedVersion() (version keyservice.VersionID, missing bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.current
+	return w.current, w.missing
+}
+
+func (w *watch) setMissing(missing bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.missing == missing {
+		return
+	}
+	w.missing = missing
+	if missing {
+		w.log.Warn("key is missing: what is sealed from now on is sealed without it", "until", "all keys have answered for "+backAfter.String(), "error", w.err)
+	} else {
+		w.log.Info("key takes part in sealing again")
+	}
+}
+
+// recall makes the version that was last announced stand for that of a key that is silent.
+func (w *watch) recall(last keyservice.VersionID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.current == "" && last != "" && keyservice.KindOf(w.err).Outage() {
+		w.current = last
+		w.log.Warn("key is silent: going on with the version that was last announced", "version", last)
+	}
+}
+
+// blame notes a wrong answer, has the key probed soon, and tells the log once a minute.
+func (w *watch) blame(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wrong++
+	w.wakeUp()
+	if now := time.Now(); now.Sub(w.blamed) >= time.Minute {
+		w.blamed = now
+		w.log.Warn("key answered wrong, others opened without it", "error", err, "wrong_answers", w.wrong)
+	}
 }
 
 // failure returns why the key does not work and since when, or that it does.

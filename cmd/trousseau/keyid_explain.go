@@ -69,26 +69,22 @@ func (e explain) explainID(ctx context.Context, cmd *cobra.Command, args []strin
 	}
 	defer keys.Close()
 	announced := announcedBy(ctx, d.Socket.Path)
-	ids, silent := keyid.List(ctx, keys, announced)
-	for _, s := range silent {
+	known := keyid.Ask(ctx, keys)
+	for _, s := range known.Silent {
 		warn(cmd, "key %s does not tell its versions: %v", s.Key, s.Err)
 	}
 	if announced == "" && !*e.json {
 		warn(cmd, "no daemon answers on %s: which key id is announced is not known", d.Socket.Path)
 	}
 	if len(args) == 0 {
-		return e.printIDs(cmd, ids)
+		return e.printIDs(cmd, known.List(announced))
 	}
-	var matching []keyid.ID
-	for _, id := range ids {
-		if id.KeyID == args[0] {
-			matching = append(matching, id)
-		}
+	id, found := known.Find(args[0])
+	if !found {
+		return unknownID(cmd, args[0], known.List(announced))
 	}
-	if matching == nil {
-		return unknownID(cmd, args[0], ids)
-	}
-	return e.printIDs(cmd, matching)
+	id.Announced = id.KeyID == announced
+	return e.printIDs(cmd, []keyid.ID{id})
 }
 
 // announcedBy asks the daemon, if there is one.
@@ -132,19 +128,26 @@ func (e explain) printIDs(cmd *cobra.Command, ids []keyid.ID) error {
 
 // line describes a key id after the id itself.
 func line(id keyid.ID) string {
-	text := fmt.Sprintf("policy %d (%d of %d", id.Policy, id.Need, id.Keys)
+	text := fmt.Sprintf("policy %d (%d of %d", id.Policy, id.Need, len(id.Keys))
 	if id.Generation != 0 {
 		text += fmt.Sprintf(", generation %d", id.Generation)
 	}
-	text += fmt.Sprintf(") of %s, key %s, version %s", id.Cluster, id.Key, id.Version)
-	if id.Created != nil {
-		text += " of " + id.Created.UTC().Format(time.RFC3339)
+	text += ") of " + id.Cluster
+	for _, part := range id.Keys {
+		if part.Version == "" {
+			text += fmt.Sprintf(", without key %s", part.Key)
+			continue
+		}
+		text += fmt.Sprintf(", key %s, version %s", part.Key, part.Version)
+		if part.Created != nil {
+			text += " of " + part.Created.UTC().Format(time.RFC3339)
+		}
+		if part.Older {
+			text += " (not the newest)"
+		}
 	}
 	if id.Former {
 		text += ", former cluster"
-	}
-	if id.Older {
-		text += ", not the newest"
 	}
 	if id.Announced {
 		text += ", announced now"

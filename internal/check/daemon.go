@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/finding"
+	"github.com/trousseau-io/trousseau/internal/keyid"
 	"github.com/trousseau-io/trousseau/internal/keyring"
 	"github.com/trousseau-io/trousseau/internal/kmsclient"
 )
@@ -99,13 +100,24 @@ func (r *report) serves(ctx context.Context, path, keyID string, keys *keyring.K
 	if keys == nil {
 		return
 	}
-	switch ids := expected(ctx, r.Timeout, keys); {
-	case ids == nil: // the key does not answer, which was said
-	case slices.Contains(ids, keyID):
-		r.add("daemon-key-id", finding.OK, path, "announces "+keyID+", which this configuration gives", "")
-	default:
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	known := keyid.Ask(ctx, keys)
+	id, found := known.Find(keyID)
+	missing := slices.IndexFunc(id.Keys, func(p keyid.Part) bool { return p.Version == "" })
+	switch {
+	case !found && known.Silent != nil: // a key does not answer, which was said
+	case !found:
 		r.add("daemon-key-id", finding.Error, path, fmt.Sprintf("announces %s, and this configuration gives %s: the daemon works with another one",
-			keyID, ids[0]), "see the daemon's log: a changed configuration that it refused, or another file; compare the configurations of all nodes")
+			keyID, known.List("")[0].KeyID), "see the daemon's log: a changed configuration that it refused, or another file; compare the configurations of all nodes")
+	case id.Policy != 1 || id.Former:
+		r.add("daemon-key-id", finding.Error, path, fmt.Sprintf("announces %s, which is of policy %d and not of the first one", keyID, id.Policy),
+			"see the daemon's log: a changed configuration that it refused, or another file; compare the configurations of all nodes")
+	case missing >= 0:
+		r.add("daemon-key-missing", finding.Warning, path, fmt.Sprintf("announces %s: it seals without key %s, which was away when something had to be sealed",
+			keyID, id.Keys[missing].Key), "mend that key; when all keys have answered for 10 minutes it takes part again, and what was sealed without it is stale")
+	default:
+		r.add("daemon-key-id", finding.OK, path, "announces "+keyID+", which this configuration gives", "")
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/envelope"
@@ -21,31 +22,82 @@ const (
 	seedSize = 32
 )
 
-// policies says what each policy withstands.
+// policies says what each policy withstands, and which ones anybody can make envelopes for.
 func (r *report) policies() {
 	for i, p := range r.config.Policies {
-		role := "opens"
+		where, role := fmt.Sprintf("policy %d", i+1), "opens"
 		if i == 0 {
 			role = "seals and opens"
 		}
-		r.add("policy", finding.Info, fmt.Sprintf("policy %d", i+1), fmt.Sprintf("%s: %s", role, r.withstands(p)), "")
+		r.add("policy", finding.Info, where, fmt.Sprintf("%s: %s", role, r.withstands(p)), "")
+		if public := r.public(p); len(public) >= p.Need {
+			r.add("policy-unauthenticated", finding.Warning, where, fmt.Sprintf("%d of its keys wrap with public keys (%s), and %d open: "+
+				"who can write to etcd can make values that open", len(public), strings.Join(public, ", "), p.Need),
+				"use symmetric keys, so that fewer than need wrap with public ones")
+		}
 	}
 }
 
-// withstands describes a policy of one key. Without that key nothing is read or written; with it everything is.
-func (r *report) withstands(p config.Policy) string {
-	var of config.Key
-	for _, k := range r.config.Keys {
-		if k.Name == p.Keys[0] {
-			of = k
+// public returns which keys of a policy were found to wrap with public keys.
+func (r *report) public(p config.Policy) (names []string) {
+	for _, k := range r.keysOf(p) {
+		for _, f := range r.found {
+			if f.Rule == "key-unauthenticated" && f.Where == placeOf(k) {
+				names = append(names, k.Name)
+			}
 		}
 	}
-	if of.OnNode() {
-		return fmt.Sprintf("1 of 1 with %s. Needs no server. Every API server that starts, and every change of key, needs the keystore; "+
-			"a running one does not. Who has the keystore, what opens it and etcd's data reads everything.", of.Name)
+	return names
+}
+
+func (r *report) keysOf(p config.Policy) (keys []config.Key) {
+	for _, k := range r.config.Keys {
+		if slices.Contains(p.Keys, k.Name) {
+			keys = append(keys, k)
+		}
 	}
-	return fmt.Sprintf("1 of 1 with %s. While its key service is away no API server can start, and running ones read on; %s. "+
-		"Who takes the key service over and has etcd's data reads everything.", of.Name, r.writes())
+	return keys
+}
+
+// withstands says in words what a policy withstands: how many keys may be away, and how many taken over.
+func (r *report) withstands(p config.Policy) string {
+	keys := r.keysOf(p)
+	if len(keys) == 1 && keys[0].OnNode() {
+		return fmt.Sprintf("1 of 1 with %s. Needs no server. Every API server that starts, and every change of key, needs the keystore; "+
+			"a running one does not. Who has the keystore, what opens it and etcd's data reads everything.", keys[0].Name)
+	}
+	if len(keys) == 1 {
+		return fmt.Sprintf("1 of 1 with %s. While its key service is away no API server can start, and running ones read on; %s. "+
+			"Who takes the key service over and has etcd's data reads everything.", keys[0].Name, r.writes())
+	}
+	var names, only []string
+	for _, k := range keys {
+		if names = append(names, k.Name); !k.Opens() {
+			only = append(only, k.Name)
+		}
+	}
+	text := fmt.Sprintf("%d of %d with %s. ", p.Need, len(keys), strings.Join(names, ", "))
+	if only != nil {
+		text += fmt.Sprintf("%s only wraps, for recovery by a person. ", strings.Join(only, ", "))
+	}
+	text += fmt.Sprintf("Reading goes on with %s. With %s, no API server can start, and running ones read on; %s. ",
+		missing(len(keys)-len(only)-p.Need), missing(len(keys)-len(only)-p.Need+1), r.writes())
+	text += fmt.Sprintf("An API server starts, and a change of key is made, with %s. ", missing(len(keys)-p.Write.AtLeast))
+	if p.Need == 1 {
+		return text + "Who takes over any one of them and has etcd's data reads everything."
+	}
+	return text + fmt.Sprintf("Who takes over %d of them and has etcd's data reads everything; who takes over fewer learns nothing.", p.Need)
+}
+
+// missing says how many keys are away.
+func missing(n int) string {
+	switch n {
+	case 0:
+		return "no key away"
+	case 1:
+		return "any 1 key away"
+	}
+	return fmt.Sprintf("any %d keys away", n)
 }
 
 // writes says what becomes of writes in an outage, which is what status.outage chooses.
@@ -118,23 +170,4 @@ func keyOf(d *config.Daemon, id string) config.Key {
 		}
 	}
 	return config.Key{ID: id}
-}
-
-// expected returns the key ids that a daemon with this configuration may announce now: it may have adopted the newest
-// version or still be with the one before.
-func expected(ctx context.Context, timeout time.Duration, keys *keyring.Keyring) (ids []string) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	policy := keys.Ring.Sealing()
-	member := policy.Members()[0]
-	newest, previous, err := member.Key.Versions(ctx)
-	if err != nil {
-		return nil
-	}
-	for _, v := range []keyservice.VersionID{keys.Pins[member.ID], newest.ID, previous.ID} {
-		if v != "" {
-			ids = append(ids, policy.KeyID([]keyservice.VersionID{v}))
-		}
-	}
-	return ids
 }

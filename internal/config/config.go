@@ -117,6 +117,7 @@ func (d *Daemon) complete() {
 	}
 	for i := range d.Policies {
 		d.Policies[i].Need = d.Policies[i].need()
+		d.Policies[i].Write.AtLeast = d.Policies[i].atLeast()
 	}
 	d.Status.Grace = d.Status.grace()
 }

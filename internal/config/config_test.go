@@ -141,7 +141,7 @@ func TestWhatTheDocumentLeavesOpenIsFilledIn(t *testing.T) {
 	if got, want := d.Keys[0].ID, "local"; got != want {
 		t.Errorf("id %q, want %q", got, want)
 	}
-	if got, want := d.Policies, []config.Policy{{Keys: []string{"disk"}, Need: 1}}; !reflect.DeepEqual(got, want) {
+	if got, want := d.Policies, []config.Policy{{Keys: []string{"disk"}, Need: 1, Write: config.Write{AtLeast: 1}}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("policies %+v, want %+v", got, want)
 	}
 	wantSocket := config.Socket{Path: "/run/trousseau/kms.sock", Mode: 0o600, MaxCalls: 64}
@@ -163,6 +163,11 @@ func TestWhatTheDocumentLeavesOpenIsFilledIn(t *testing.T) {
 	if got := d.Cluster.Lineage.String(); got != "7f3c0a9e5d1b4c86a2e8f0937b6d5c41" {
 		t.Errorf("lineage %s", got)
 	}
+	d = parse(t, "both", good["two-keys-both-needed"])
+	want := []config.Policy{{Keys: []string{"disk", "bao"}, Need: 2, Write: config.Write{AtLeast: 2}}}
+	if !reflect.DeepEqual(d.Policies, want) {
+		t.Errorf("policies %+v, want %+v", d.Policies, want)
+	}
 	d = parse(t, "grace", good["outage-grace-without-a-time"])
 	if d.Status.Grace != 30*time.Minute {
 		t.Errorf("grace %s, want 30m", d.Status.Grace)
@@ -181,8 +186,10 @@ func TestEverythingIsTakenOver(t *testing.T) {
 	if k := d.Keys[1]; k.Local == nil || k.Vault != nil || k.Type() != "local" {
 		t.Errorf("key %+v", k)
 	}
+	one := config.Write{AtLeast: 1}
 	want := []config.Policy{
-		{Keys: []string{"bao"}, Need: 1, Generation: 1}, {Keys: []string{"bao"}, Need: 1}, {Keys: []string{"disk"}, Need: 1},
+		{Keys: []string{"bao"}, Need: 1, Write: one, Generation: 1}, {Keys: []string{"bao"}, Need: 1, Write: one},
+		{Keys: []string{"disk"}, Need: 1, Write: one},
 	}
 	if !reflect.DeepEqual(d.Policies, want) {
 		t.Errorf("policies %+v", d.Policies)

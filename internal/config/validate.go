@@ -39,16 +39,16 @@ func (d *Daemon) validateKeys(report func(field, problem string)) {
 }
 
 func (d *Daemon) validatePolicies(report func(field, problem string)) {
+	names := d.keyNames()
 	if len(d.Policies) == 0 {
-		if len(d.Keys) > 1 {
-			report("policies", "missing: the default is one policy over all keys, and policies of several keys are not "+
-				"supported by this version: list one policy per key, first the one that seals")
-		} else if len(d.Keys) == 1 && !d.Keys[0].Opens() {
-			report("keys[0]", cannotOpen([]string{d.Keys[0].Name}))
+		if only := d.wrapOnly(names); only != nil {
+			report("policies", "missing: without it all keys are needed, and that "+cannotOpen(only))
+		}
+		if len(names) > 8 {
+			report("policies", "missing: without it all keys are needed, and a policy has up to 8")
 		}
 		return
 	}
-	names := d.keyNames()
 	var used []string
 	for i := range d.Policies {
 		p := &d.Policies[i]

@@ -60,14 +60,9 @@ func Of(ring *envelope.Ring, e *envelope.Envelope) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	place, former := 0, p.Cluster() != ring.Sealing().Cluster()
-	for _, other := range ring.Policies() {
-		if other.Cluster() == p.Cluster() {
-			place++
-		}
-		if other == p {
-			break
-		}
+	parts := make([]Part, len(p.Members()))
+	for slot, version := range e.Versions() {
+		parts[slot] = Part{Key: p.Members()[slot].ID, Version: version}
 	}
-	return describe(p, place, former, keyservice.Version{ID: e.Shares[0].Version}), nil
+	return describe(ring, p, parts), nil
 }

@@ -67,10 +67,11 @@ func open(t *testing.T) *keyring.Keyring {
 // TestList has the key ids themselves in it: what is stored under one must be found under the same one for ever.
 func TestList(t *testing.T) {
 	const announced = "t1.n0alWXxeDVWoJ58cfo65KQopiug"
-	ids, silent := keyid.List(t.Context(), open(t), announced)
-	if silent != nil {
-		t.Fatalf("silent: %v", silent)
+	known := keyid.Ask(t.Context(), open(t))
+	if known.Silent != nil {
+		t.Fatalf("silent: %v", known.Silent)
 	}
+	ids := known.List(announced)
 	want := []string{
 		"t1.G1gy-9yYvOqcxKn2-lTwjnoouyc lab/1 generation 1 t0QDZAvziZWp",
 		"t1.n0alWXxeDVWoJ58cfo65KQopiug lab/1 generation 1 b8wF5ga0PxLt older announced",
@@ -91,15 +92,18 @@ func TestList(t *testing.T) {
 		if !keyid.Valid(id.KeyID) {
 			t.Errorf("%q is not valid", id.KeyID)
 		}
+		if found, ok := known.Find(id.KeyID); !ok || found.KeyID != id.KeyID || found.Policy != id.Policy {
+			t.Errorf("%s is not found: %+v", id.KeyID, found)
+		}
 	}
 }
 
 func show(id keyid.ID) string {
-	text := fmt.Sprintf("%s %s/%d generation %d %s", id.KeyID, id.Cluster, id.Policy, id.Generation, id.Version)
+	text := fmt.Sprintf("%s %s/%d generation %d %s", id.KeyID, id.Cluster, id.Policy, id.Generation, id.Keys[0].Version)
 	if id.Former {
 		text += " former"
 	}
-	if id.Older {
+	if id.Older() {
 		text += " older"
 	}
 	if id.Announced {
@@ -112,9 +116,36 @@ func show(id keyid.ID) string {
 func TestListNamesSilentKeys(t *testing.T) {
 	keys := open(t)
 	_ = keys.Close()
-	ids, silent := keyid.List(t.Context(), keys, "")
-	if ids != nil || len(silent) != 1 || silent[0].Key != "local" || silent[0].Err == nil {
-		t.Errorf("got %v and %v", ids, silent)
+	known := keyid.Ask(t.Context(), keys)
+	if ids := known.List(""); ids != nil || len(known.Silent) != 1 || known.Silent[0].Key != "local" || known.Silent[0].Err == nil {
+		t.Errorf("got %v and %v", ids, known.Silent)
+	}
+}
+
+// TestFindWithoutAKey finds the key id of what was sealed by one of two keys, or with an older version of one.
+func TestFindWithoutAKey(t *testing.T) {
+	keys := open(t)
+	a, b := keys.Ring.Sealing().Members()[0], keys.Ring.Sealing().Members()[0]
+	b.ID = "other"
+	p, err := envelope.NewPolicy(keys.Ring.Sealing().Cluster(), 0, 1, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys.Ring, err = envelope.NewRing(p); err != nil {
+		t.Fatal(err)
+	}
+	known := keyid.Ask(t.Context(), keys)
+	for _, versions := range [][]keyservice.VersionID{{"t0QDZAvziZWp", ""}, {"", "b8wF5ga0PxLt"}, {"b8wF5ga0PxLt", "t0QDZAvziZWp"}} {
+		id, found := known.Find(p.KeyID(versions))
+		if !found || id.Keys[0].Version != versions[0] || id.Keys[1].Version != versions[1] {
+			t.Errorf("%q: %+v", versions, id)
+		}
+	}
+	if id, found := known.Find("t1.AAAAAAAAAAAAAAAAAAAAAAAAAAA"); found {
+		t.Errorf("found %+v", id)
+	}
+	if ids := known.List(""); len(ids) != 3 {
+		t.Errorf("listed %+v", ids)
 	}
 }
 

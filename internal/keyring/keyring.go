@@ -41,7 +41,7 @@ func Open(ctx context.Context, d *config.Daemon, log *slog.Logger, surround func
 		if surround != nil {
 			key = surround(c.ID, key)
 		}
-		members[c.Name] = envelope.Member{ID: c.ID, Key: key}
+		members[c.Name] = envelope.Member{ID: c.ID, Key: key, WrapOnly: !c.Opens()}
 	}
 	ring, err := newRing(d, members)
 	if err != nil {
@@ -63,6 +63,9 @@ func newRing(d *config.Daemon, members map[string]envelope.Member) (*envelope.Ri
 			}
 			policy, err := envelope.NewPolicy(cluster, p.Generation, p.Need, of...)
 			if err != nil {
+				return nil, err
+			}
+			if policy, err = policy.AtLeast(p.Write.AtLeast); err != nil {
 				return nil, err
 			}
 			policies = append(policies, policy)

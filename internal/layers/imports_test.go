@@ -60,7 +60,7 @@ var allowed = []struct {
 	{"keyid", []string{"envelope", "etcdvalue", "keyring", "keyservice"}},
 	{"setup", []string{"config", "credential", "encconfig", "keyservice/all", "keystore", "strictyaml"}},
 	{"check", []string{
-		"config", "credential", "encconfig", "envelope", "finding", "keyring", "keyservice", "kmsclient", "strictyaml",
+		"config", "credential", "encconfig", "envelope", "finding", "keyid", "keyring", "keyservice", "kmsclient", "strictyaml",
 	}},
 	{"cmd/trousseau", []string{
 		"check", "config", "credential", "envelope", "finding", "keyid", "keyring", "keyservice", "keyservice/tpm", "keyservice/tpm/tpmseal",

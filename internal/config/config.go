@@ -54,6 +54,11 @@ type Daemon struct {
 	// all keys, all of which are needed.
 	Policies []Policy `yaml:"policies"`
 
+	// The directory where the daemon notes, in a file that holds nothing secret, which key versions it announced last. A
+	// daemon that starts while one of several key services is away goes on with them. By default the directory of the
+	// socket; below /run it is empty after a reboot, so name one such as /var/lib/trousseau where several keys are used.
+	StateDir string `yaml:"stateDir,omitempty"`
+
 	// How the daemon watches its keys and what it tells the API server about them.
 	Status Status `yaml:"status"`
 

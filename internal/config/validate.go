@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,6 +18,9 @@ func (d *Daemon) Validate(report func(field, problem string)) {
 		if slices.Index(d.FormerClusters, c) < i {
 			report(fmt.Sprintf("formerClusters[%d]", i), "is there twice: remove one")
 		}
+	}
+	if d.StateDir != "" && !filepath.IsAbs(d.StateDir) {
+		report("stateDir", "is not absolute: write the whole path")
 	}
 	d.validateKeys(report)
 	d.validatePolicies(report)

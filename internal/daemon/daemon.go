@@ -5,6 +5,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -151,6 +153,7 @@ func setup(c *config.Daemon, keys *keyring.Keyring) kms.Setup {
 	}
 	return kms.Setup{
 		Ring: keys.Ring, Pins: keys.Pins,
+		Hint:   kms.Hint{Path: filepath.Join(cmp.Or(c.StateDir, filepath.Dir(c.Socket.Path)), "announced.json")},
 		Outage: outages[c.Status.Outage], Grace: c.Status.Grace,
 		ProbeInterval: c.Status.ProbeInterval, ActivationDelay: c.Status.ActivationDelay,
 	}

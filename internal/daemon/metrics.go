@@ -94,16 +94,18 @@ func (m *metrics) watch(plugin *kms.Plugin) { m.registry.MustRegister(stateColle
 type stateCollector struct{ plugin *kms.Plugin }
 
 var (
-	descState = prometheus.NewDesc("trousseau_state", "1 for the state that the sealing policy is in: full, readable or closed.", []string{"state"}, nil)
-	descReady = prometheus.NewDesc("trousseau_ready", "Whether Status answers the API server well.", nil, nil)
-	descKeyID = prometheus.NewDesc("trousseau_key_id_info", "Always 1; the announced key id, and its hash as the API server's metrics have it.", []string{"key_id", "key_id_hash"}, nil)
-	descKeyUp = prometheus.NewDesc("trousseau_key_up", "Whether the last probe of a key worked; role is seals or opens.", []string{"key", "role"}, nil)
-	descKeyAt = prometheus.NewDesc("trousseau_key_state_timestamp_seconds", "Unix time since which a key works, or does not.", []string{"key"}, nil)
-	descKeyIs = prometheus.NewDesc("trousseau_key_version_info", "Always 1; the version of a key that is sealed with, and the newest one seen.", []string{"key", "adopted", "newest"}, nil)
+	descState      = prometheus.NewDesc("trousseau_state", "1 for the state that the sealing policy is in: full, readable or closed.", []string{"state"}, nil)
+	descReady      = prometheus.NewDesc("trousseau_ready", "Whether Status answers the API server well.", nil, nil)
+	descKeyID      = prometheus.NewDesc("trousseau_key_id_info", "Always 1; the announced key id, and its hash as the API server's metrics have it.", []string{"key_id", "key_id_hash"}, nil)
+	descKeyUp      = prometheus.NewDesc("trousseau_key_up", "Whether the last probe of a key worked; role is seals or opens.", []string{"key", "role"}, nil)
+	descKeyAt      = prometheus.NewDesc("trousseau_key_state_timestamp_seconds", "Unix time since which a key works, or does not.", []string{"key"}, nil)
+	descKeyMissing = prometheus.NewDesc("trousseau_key_missing", "Whether a key takes no part in sealing, because it was away when something had to be sealed.", []string{"key"}, nil)
+	descKeyWrong   = prometheus.NewDesc("trousseau_key_wrong_answers_total", "Wrong answers of a key that others opened without, since the configuration was loaded first.", []string{"key"}, nil)
+	descKeyIs      = prometheus.NewDesc("trousseau_key_version_info", "Always 1; the version of a key that is sealed with, and the newest one seen.", []string{"key", "adopted", "newest"}, nil)
 )
 
 func (stateCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descState, descReady, descKeyID, descKeyUp, descKeyAt, descKeyIs} {
+	for _, desc := range []*prometheus.Desc{descState, descReady, descKeyID, descKeyUp, descKeyAt, descKeyMissing, descKeyWrong, descKeyIs} {
 		out <- desc
 	}
 }
@@ -127,6 +129,8 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		gauge(descKeyUp, number(key.Err == nil), key.ID, role)
 		gauge(descKeyAt, float64(key.Since.UnixNano())/1e9, key.ID)
+		gauge(descKeyMissing, number(key.Missing), key.ID)
+		out <- prometheus.MustNewConstMetric(descKeyWrong, prometheus.CounterValue, float64(key.Wrong), key.ID)
 		gauge(descKeyIs, 1, key.ID, string(key.Adopted), string(key.Newest))
 	}
 }

@@ -25,6 +25,9 @@ func TestNoFieldHoldsASecret(t *testing.T) {
 		if strings.HasSuffix(name, "file") || strictyaml.KindOf(f.Type) == strictyaml.Struct || f.Type.Kind() == reflect.Bool {
 			return
 		}
+		if path == ".keys.pkcs11.token" {
+			return // how PKCS#11 calls a device
+		}
 		for _, word := range []string{"token", "password", "passphrase", "secret", "private", "jwt", "pin", "credential"} {
 			if strings.Contains(name, word) {
 				t.Errorf("%s looks as if it held a secret: take the name of a file instead", path)

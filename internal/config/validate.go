@@ -34,6 +34,9 @@ func (d *Daemon) validateKeys(report func(field, problem string)) {
 		if at := slices.IndexFunc(earlier, same); at >= 0 {
 			report(fmt.Sprintf("keys[%d].name", i), fmt.Sprintf("is the name of keys[%d] too: give each key its own", at))
 		}
+		if k.Upstream != nil && k.Upstream.Socket == d.Socket.Path {
+			report(fmt.Sprintf("keys[%d].upstream.socket", i), "is the daemon's own: it would ask itself for ever; name the other plugin's")
+		}
 		same = func(other Key) bool { return other.id() == k.id() }
 		if at := slices.IndexFunc(earlier, same); at >= 0 {
 			report(fmt.Sprintf("keys[%d].id", i), fmt.Sprintf("%q is the id of keys[%d] too: "+

@@ -87,8 +87,9 @@ var beyond = map[string]string{
 	"two-documents":                     "one document is looked at",
 	"two-keys-with-one-name":            "compares fields",
 	"two-keys-with-one-id":              "compares fields",
-	"two-keys-without-policies":         "compares fields",
-	"policy-of-two-keys":                "holds for this version of the daemon only",
+	"upstream-is-itself":                "compares fields",
+	"policies-that-only-wrap":           "knows nothing of what a key service can do",
+	"only-an-escrow":                    "knows nothing of what a key service can do",
 	"policies-that-do-not-fit-the-keys": "compares fields",
 	"socket-group-without-permission":   "compares fields",
 	"grace-without-outage-grace":        "compares fields",
@@ -103,6 +104,11 @@ func TestSchemaAgreesWithTheDaemon(t *testing.T) {
 	for name, data := range documents(t, "../config/testdata/good") {
 		if err := validate(t, s, data); err != nil {
 			t.Errorf("the schema refuses %s: %v", name, err)
+		}
+	}
+	for name, data := range documents(t, "../../deploy/examples") {
+		if err := validate(t, s, data); err != nil {
+			t.Errorf("the schema refuses the example %s: %v", name, err)
 		}
 	}
 	for name, data := range documents(t, "../config/testdata/bad") {

@@ -38,7 +38,7 @@ func (f *Faults) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch fault, changed := f.order.get(); fault {
 		case Stall:
-			io.Copy(io.Discard, r.Body) // else the server does not notice that the client has gone
+			_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that the client has gone
 			select {
 			case <-changed:
 			case <-r.Context().Done():
@@ -63,7 +63,7 @@ func garble(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(answer.Code)
-	w.Write(body)
+	_, _ = w.Write(body) // the client may have gone
 }
 
 // Proxy forwards TCP connections to a server and breaks to order: Pass, Stall and Cut.

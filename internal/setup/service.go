@@ -78,7 +78,11 @@ func (q Questions) field(f strictyaml.Field, path string, add func(Setting)) {
 	path += f.Name
 	switch strictyaml.KindOf(f.Type) {
 	case strictyaml.Struct:
-		q.fields(f.Type, path+".", add)
+		none := true
+		q.fields(f.Type, path+".", func(s Setting) { none = false; add(s) })
+		if none {
+			add(Setting{path, "{}"}) // its defaults
+		}
 	case strictyaml.Bool:
 		add(Setting{path, "true"}) // it was chosen
 	case strictyaml.List:
@@ -130,6 +134,8 @@ func set(node *yaml.Node, t reflect.Type, path []string, value string) {
 	item := text(value)
 	switch {
 	case f.Type == nil:
+	case strictyaml.KindOf(f.Type) == strictyaml.Struct && value == "{}":
+		item = mapping()
 	case strictyaml.KindOf(f.Type) == strictyaml.List:
 		list := get(node, path[0])
 		if list == nil {

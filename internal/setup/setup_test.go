@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/config"
@@ -55,6 +57,55 @@ func TestWritten(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAskedForEverything answers every question about every key service, with the last of the choices and with the first, and
+// wants a configuration that the daemon takes.
+func TestAskedForEverything(t *testing.T) {
+	answers := map[string]string{
+		"keyARN": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", "vault": "contoso", "managedHSM": "contoso",
+		"addresses": "https://a:8200", "recipients": "age1tkxva7ddqe8499td0r5lt0acma4wusqtpwdytlcg7rlzwc5mkcwsakf59g",
+		"id": "0a0b", "mechanism": "aes-gcm", "username": "node", "role": "node", "roleID": "role", "serial": "0123", "clientID": "5f6e9c0a-4c1d-4b7e-9a53-0d8f2b7c6e41",
+		"tenantID": "5f6e9c0a-4c1d-4b7e-9a53-0d8f2b7c6e41",
+	}
+	for _, service := range setup.Services() {
+		for name, choose := range map[string]func([]string) string{
+			"first": func(fields []string) string { return fields[0] },
+			"last":  func(fields []string) string { return fields[len(fields)-1] },
+		} {
+			t.Run(service+"/"+name, func(t *testing.T) {
+				o := options(filepath.Join(t.TempDir(), "d"))
+				o.Local, o.Service = nil, &setup.Service{Name: service}
+				o.Service.Settings = setup.Ask(service, setup.Questions{
+					Choose: func(_ string, fields []string) string { return choose(fields) },
+					Text: func(field string) string {
+						last := field[strings.LastIndexByte(field, '.')+1:]
+						switch {
+						case service == "kmip" && last == "addresses":
+							return "kmip:5696"
+						case service == "gcpkms" && last == "key":
+							return "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+						case answers[last] != "":
+							return answers[last]
+						case strings.HasSuffix(last, "File"), slices.Contains([]string{"socket", "keystore", "sealedKey", "module"}, last):
+							return "/etc/trousseau/" + last
+						}
+						return "k8s"
+					},
+				})
+				_, err := setup.Write(o)
+				if service == "escrow" {
+					if err == nil || !strings.Contains(err.Error(), "only wraps") {
+						t.Errorf("a key that only wraps, alone: %v", err)
+					}
+					return
+				}
+				if err != nil {
+					t.Errorf("%v\nof %+v", err, o.Service.Settings)
+				}
+			})
+		}
 	}
 }
 

@@ -27,11 +27,11 @@ type Config struct {
 	Module string `yaml:"module" required:"true"`
 
 	// The label of the token, as `pkcs11-tool --list-token-slots` shows it. Slot numbers move, so there is no setting for them.
-	Token string `yaml:"token"`
+	Token string `yaml:"token" oneof:"token"`
 
 	// The serial number of the token, where two tokens have one label. It is part of the key's default id, and another
 	// member of a cluster of HSMs has another one: prefer token.
-	Serial string `yaml:"serial"`
+	Serial string `yaml:"serial" oneof:"token"`
 
 	// The file with the PIN of the token's user, or `systemd:NAME` for a systemd credential. It is read at each log in. A PIN
 	// that the token refused is not tried again, until the file holds another one or the daemon restarts.
@@ -40,10 +40,10 @@ type Config struct {
 	// The label of the key. With one `*` in it, such as `k8s-*`, every key whose label fits is a version, and the newest is the
 	// one whose text in the place of `*` comes last: numbers in it compare as numbers, anything else by its bytes. So `k8s-10`
 	// is newer than `k8s-9`, and `k8s-2026-10-01` than `k8s-2026-04-01`. Without `*` the key cannot be rotated.
-	Label string `yaml:"label"`
+	Label string `yaml:"label" oneof:"key"`
 
 	// The CKA_ID of the key, in hexadecimal digits. Such a key cannot be rotated: use label where you can.
-	KeyID string `yaml:"id" pattern:"^([0-9a-fA-F]{2}){1,64}$" says:"1 to 64 bytes in hexadecimal digits"`
+	KeyID string `yaml:"id" oneof:"key" pattern:"^([0-9a-fA-F]{2}){1,64}$" says:"1 to 64 bytes in hexadecimal digits"`
 
 	// How the key wraps. `aes-gcm` binds what it wraps to the cluster and stores the least. `aes-key-wrap-pad`
 	// (CKM_AES_KEY_WRAP_PAD) and `aes-key-wrap-kwp` (CKM_AES_KEY_WRAP_KWP of PKCS#11 3.0) are for HSMs without GCM; they wrap

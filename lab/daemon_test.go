@@ -17,11 +17,14 @@ import (
 type daemon struct {
 	*testserver.Process
 	socket string
+
+	file, before string // the configuration, and what stands in it before the keys
 }
 
 // daemonConfig is what differs between the daemons of these tests.
 type daemonConfig struct {
 	key    string // one entry of keys, as flow YAML without its braces: "name: disk, local: {...}"
+	more   string // what follows it: further keys and policies, as lines of YAML
 	outage string // empty means the default
 	env    []string
 	bin    string // folder in bin/ of the program
@@ -36,21 +39,33 @@ func startDaemon(t *testing.T, config daemonConfig) *daemon {
 	if config.outage == "" {
 		config.outage = "fail-closed"
 	}
-	file := writeFile(t, dir, "trousseaud.yaml", fmt.Sprintf(`apiVersion: trousseau.io/v1
+	d := &daemon{
+		socket: socket, file: filepath.Join(dir, "trousseaud.yaml"),
+		before: fmt.Sprintf(`apiVersion: trousseau.io/v1
 kind: DaemonConfiguration
 cluster: {name: lab, lineage: "%s"}
 socket: {path: %s}
-keys:
-- {%s}
 status: {outage: %s, probeInterval: 1s, activationDelay: 1s}
 observe: {listen: "%s"}
-`, newLineage(), socket, config.key, config.outage, listen))
+keys:
+`, newLineage(), socket, config.outage, listen),
+	}
+	d.configure(t, config)
 
 	ready := func(ctx context.Context) error { return get(ctx, "http://"+listen+"/readyz") }
-	process := testserver.Start(t, testserver.Command{
-		Name: "trousseaud", Path: program, Args: []string{"--config", file}, Env: config.env, Ready: ready,
+	d.Process = testserver.Start(t, testserver.Command{
+		Name: "trousseaud", Path: program, Args: []string{"--config", d.file}, Env: config.env, Ready: ready,
 	})
-	return &daemon{Process: process, socket: socket}
+	return d
+}
+
+// configure writes the keys and what follows them anew, as an operator does while the daemon runs.
+func (d *daemon) configure(t *testing.T, config daemonConfig) {
+	t.Helper()
+	text := d.before + "- {" + config.key + "}\n" + config.more
+	if err := os.WriteFile(d.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // kmsV2 and kmsV1 are the providers that make an API server use the daemon.

@@ -149,6 +149,40 @@ status: `+status)
 	}
 }
 
+// TestSeveralKeys wants a policy to be told in words, and a key that only wraps not to be asked to open.
+func TestSeveralKeys(t *testing.T) {
+	const recipient = "age1tkxva7ddqe8499td0r5lt0acma4wusqtpwdytlcg7rlzwc5mkcwsakf59g"
+	found := newSite(t).check(t, `keys:
+- {name: disk, local: {keystore: DIR/keystore, keyFile: DIR/secret}}
+- {name: copy, id: copy, local: {keystore: DIR/keystore, keyFile: DIR/secret}}
+- {name: people, escrow: {recipients: [`+recipient+`]}}
+policies:
+- {keys: [disk, copy, people], need: 1, write: {atLeast: 2}}
+- {keys: [disk, copy, people], need: 2}
+`)
+	var policies []string
+	for _, f := range found {
+		if f.Rule == "policy" || f.Rule == "policy-unauthenticated" {
+			policies = append(policies, f.Where+": "+f.What)
+		}
+		if f.Severity == finding.Error {
+			t.Errorf("%+v", f)
+		}
+	}
+	for i, words := range [][]string{
+		{"1 of 3 with disk, copy, people", "people only wraps", "Reading goes on with any 1 key away", "With any 2 keys away, no API server can start",
+			"a change of key is made, with any 1 key away", "takes over any one of them"},
+		{"policy 1: 1 of its keys wrap with public keys (people), and 1 open"},
+		{"2 of 3 with", "Reading goes on with no key away", "With any 1 key away, no API server", "is made, with no key away", "who takes over fewer learns nothing"},
+	} {
+		for _, word := range words {
+			if i >= len(policies) || !strings.Contains(policies[i], word) {
+				t.Errorf("%q is not in finding %d of %q", word, i, policies)
+			}
+		}
+	}
+}
+
 func TestLeastPolicies(t *testing.T) {
 	d, err := config.Parse("test", []byte(`apiVersion: trousseau.io/v1
 kind: DaemonConfiguration

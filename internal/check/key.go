@@ -29,9 +29,12 @@ func (r *report) key(ctx context.Context, c config.Key, key keyservice.Key) {
 	} else {
 		r.versions(where, c, newest, previous)
 	}
-	if took, err := roundTrip(ctx, bounded, sealingVersion(c, newest, previous)); err != nil {
+	switch took, err := roundTrip(ctx, bounded, sealingVersion(c, newest, previous), c.Opens()); {
+	case err != nil:
 		r.failed("key-round-trip", where, err, "see docs/keyservices/"+c.Type()+".md")
-	} else {
+	case !c.Opens():
+		r.add("key-round-trip", finding.OK, where, fmt.Sprintf("wrapped a secret in %s; whether it opens is seen elsewhere", took), "")
+	default:
 		r.add("key-round-trip", finding.OK, where, fmt.Sprintf("wrapped and unwrapped a secret in %s", took), "")
 	}
 	r.inspect(ctx, where, c, key)
@@ -78,14 +81,14 @@ func (r *report) versions(where string, c config.Key, newest, previous keyservic
 	}
 }
 
-// roundTrip wraps and unwraps as much as an envelope's root has, and checks that what is bound to it counts.
-func roundTrip(ctx context.Context, key keyservice.Key, version keyservice.VersionID) (time.Duration, error) {
+// roundTrip wraps as much as an envelope's root has, and unwraps it if the key opens.
+func roundTrip(ctx context.Context, key keyservice.Key, version keyservice.VersionID, opens bool) (time.Duration, error) {
 	secret, aad := make([]byte, 32), []byte("trousseau check")
 	rand.Read(secret)
 	start := time.Now()
 	wrapped, err := key.Wrap(ctx, version, secret, aad)
-	if err != nil {
-		return 0, err
+	if err != nil || !opens {
+		return time.Since(start).Round(10 * time.Microsecond), err
 	}
 	got, err := key.Unwrap(ctx, wrapped, aad)
 	if err != nil {

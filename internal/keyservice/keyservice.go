@@ -92,10 +92,10 @@ type Inspector interface {
 }
 
 // Unauthenticated is what the Inspect of a Key reports that wraps with a public key: whoever has that can make what the
-// key opens.
+// key opens. Whether that matters depends on the other keys of a policy.
 func Unauthenticated(id string) finding.Finding {
 	return finding.Finding{
-		Rule: "key-unauthenticated", Severity: finding.Warning, Where: id,
+		Rule: "key-unauthenticated", Severity: finding.Info, Where: id,
 		What: "it wraps with a public key: whoever has that, which is no secret, and can write to etcd makes values that open",
 		Fix:  "use a symmetric key (AES), or use this one only in a policy with one that is",
 	}

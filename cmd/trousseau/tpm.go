@@ -61,12 +61,14 @@ func addPCRs(cmd *cobra.Command) *string {
 	return cmd.Flags().String("pcrs", "7", "the `PCRs` that have to keep their values, such as 7 or 7,11; none for any system on this node")
 }
 
-func parsePCRs(text string) (tpmseal.PCRs, error) {
-	pcrs, err := tpmseal.ParsePCRs(text)
+// sealing returns what the flags say of a keystore and of the PCRs that its key is sealed to.
+func (n *node) sealing(path, pcrs string) (tpm.Config, tpmseal.PCRs, error) {
+	selected, err := tpmseal.ParsePCRs(pcrs)
 	if err != nil {
-		return 0, badUsage{fmt.Errorf("--pcrs: %w", err)}
+		return tpm.Config{}, 0, badUsage{fmt.Errorf("--pcrs: %w", err)}
 	}
-	return pcrs, nil
+	c, err := n.config(path)
+	return c, selected, err
 }
 
 // sealedOutput is a keystore that opens on this node as JSON.

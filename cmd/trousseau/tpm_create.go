@@ -18,11 +18,7 @@ func newTPMCreate() *cobra.Command {
 	}
 	n, pcrs, asJSON := addNode(cmd), addPCRs(cmd), addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		selected, err := parsePCRs(*pcrs)
-		if err != nil {
-			return err
-		}
-		c, err := n.config(args[0])
+		c, selected, err := n.sealing(args[0], *pcrs)
 		if err != nil {
 			return err
 		}

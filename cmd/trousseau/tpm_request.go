@@ -26,11 +26,7 @@ func newTPMRequest() *cobra.Command {
 	n, pcrs, asJSON := new(node), addPCRs(cmd), addJSON(cmd)
 	addDevice(cmd, n)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		selected, err := parsePCRs(*pcrs)
-		if err != nil {
-			return err
-		}
-		c, err := n.config("")
+		c, selected, err := n.sealing("", *pcrs)
 		if err != nil {
 			return err
 		}

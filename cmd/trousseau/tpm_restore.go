@@ -15,11 +15,7 @@ func newTPMRestore() *cobra.Command {
 	identity := cmd.Flags().String("identity", "", "the `FILE` with the age identity of one of the backup's recipients")
 	_ = cmd.MarkFlagRequired("identity")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		selected, err := parsePCRs(*pcrs)
-		if err != nil {
-			return err
-		}
-		c, err := n.config(args[0])
+		c, selected, err := n.sealing(args[0], *pcrs)
 		if err != nil {
 			return err
 		}

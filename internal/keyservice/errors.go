@@ -67,6 +67,22 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// Misconfigured is the error of opening the key with this id, whose configuration can never work.
+func Misconfigured(id string, err error) error {
+	return &Error{Kind: Invalid, Op: "opening " + id, Err: err, Hint: "correct the configuration of the key"}
+}
+
+// CheckSize returns the error of the operation op if no Key wraps a secret of this size.
+func CheckSize(op string, secret []byte) error {
+	if len(secret) > 0 && len(secret) <= MaxSecretSize {
+		return nil
+	}
+	return &Error{
+		Kind: Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
+		Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", MaxSecretSize),
+	}
+}
+
 // KindOf returns the kind of the first *Error in err's chain. An error without one is Unavailable: the set of kinds
 // is closed, and only an outage is safe to assume. KindOf panics if err is nil.
 func KindOf(err error) Kind {

@@ -70,7 +70,7 @@ var allowed = []struct {
 	// What writes the documentation, and what tests are made with: in no program.
 	{"configdoc", []string{"config", "envelope", "keyservice", "keyservice/all", "strictyaml"}},
 	{"configdoc/generate", []string{"configdoc"}},
-	{"keyservice/keyservicetest", []string{"keyservice"}},
+	{"keyservice/keyservicetest", []string{"finding", "keyservice"}},
 	{"secretmem/secretmemtest", nil},
 	{"testserver", nil},
 	{"keyservice/awskms/awskmstest", []string{"testserver"}},

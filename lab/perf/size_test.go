@@ -107,17 +107,23 @@ func services(b *testing.B, t *table) {
 		more  = 5 << 20
 		limit = 300 * time.Millisecond
 	)
-	local := 0
+	local := make(map[string]int) // RSS by program
 	for _, service := range keyservices.All() {
-		d := startWith(b, service.Start(b))
+		key := service.Start(b)
+		if _, measured := local[key.Bin]; !measured {
+			alone := keyservices.All()[0].Start(b)
+			alone.Bin = key.Bin
+			d := startWith(b, alone)
+			time.Sleep(time.Second)
+			local[key.Bin] = rss(b, d.PID())
+			d.Stop()
+		}
+		d := startWith(b, key)
 		took := d.starts(7)
 		time.Sleep(time.Second)
 		idle := rss(b, d.PID())
-		if local == 0 {
-			local = idle // the first one
-		}
-		met := idle <= local+more
-		t.add("idle RSS, "+service.Name, fmt.Sprintf("%.1f MiB (%+.1f MiB to local)", mib(idle), mib(idle-local)), "+5 MiB", &met)
+		met := idle <= local[key.Bin]+more
+		t.add("idle RSS, "+service.Name, fmt.Sprintf("%.1f MiB (%+.1f MiB to local in the same program)", mib(idle), mib(idle-local[key.Bin])), "+5 MiB", &met)
 		soon := quantile(took, .5) < limit
 		t.add("start to ready, "+service.Name, fmt.Sprintf("%.0f ms (slowest %.0f ms)", float64(quantile(took, .5))/1e6, float64(took[len(took)-1])/1e6), "300 ms", &soon)
 		d.Stop()

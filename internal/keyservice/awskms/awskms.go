@@ -60,9 +60,7 @@ var (
 // key.
 func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 	if err := config.check(); err != nil {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: "correct the configuration of the key",
-		}
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	k := &Key{
 		config: config, log: log.With("key", config.ID()), credentials: newCredentials(config),
@@ -98,11 +96,8 @@ func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 // that is. So the fresh ciphertext is decrypted: that answer names the material, and shows that what is stored will open.
 func (k *Key) Wrap(ctx context.Context, _ keyservice.VersionID, secret, aad []byte) (keyservice.Wrapped, error) {
 	op := "wrapping with " + k.config.ID()
-	if len(secret) == 0 || len(secret) > keyservice.MaxSecretSize {
-		return keyservice.Wrapped{}, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
-			Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", keyservice.MaxSecretSize),
-		}
+	if err := keyservice.CheckSize(op, secret); err != nil {
+		return keyservice.Wrapped{}, err
 	}
 	arn, err := k.key(ctx, op)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 )
 
 // proxied are the hosts that were asked for through the proxy that the environment names: all but this one.
-var proxied log
+var proxied keyservicetest.Log
 
 // TestMain takes away what the machine's environment says about AWS, and the metadata of an instance that it may run on.
 // Nothing leaves this machine: the proxy refuses everything. (Go reads the variable once in the life of a process.)
@@ -40,10 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
-	aad    = []byte("cluster \x00\xff")
-)
+var secret, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 
 // config returns the configuration of a key, with a user's access key in a file.
 func config(t testing.TB, fake *awskmstest.Fake, arn string) awskms.Config {
@@ -54,73 +51,7 @@ func config(t testing.TB, fake *awskmstest.Fake, arn string) awskms.Config {
 
 func open(t testing.TB, c awskms.Config) *awskms.Key {
 	t.Helper()
-	return openLogging(t, c, slog.New(slog.DiscardHandler))
-}
-
-func openLogging(t testing.TB, c awskms.Config, log *slog.Logger) *awskms.Key {
-	t.Helper()
-	key, err := awskms.Open(t.Context(), c, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
-}
-
-func wrap(t testing.TB, key keyservice.Key) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), "", secret, aad)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func unwrap(t testing.TB, key keyservice.Key, w keyservice.Wrapped) {
-	t.Helper()
-	got, err := key.Unwrap(t.Context(), w, aad)
-	if err != nil || string(got) != string(secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, string(got) == string(secret))
-	}
-}
-
-func versions(t testing.TB, key keyservice.Key) (newest, previous keyservice.Version) {
-	t.Helper()
-	newest, previous, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newest, previous
-}
-
-func wantKind(t testing.TB, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	switch {
-	case err == nil:
-		t.Fatalf("no error, want %s", kind)
-	case keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text):
-		t.Fatalf("%v (kind %s), want kind %s and %q", err, keyservice.KindOf(err), kind, text)
-	case keyservice.HintOf(err) == "":
-		t.Errorf("no hint with: %v", err)
-	}
-}
-
-// log collects log lines.
-type log struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
+	return keyservicetest.Open(t, awskms.Open, c, nil)
 }
 
 func TestConformance(t *testing.T) {
@@ -143,7 +74,9 @@ func TestConformance(t *testing.T) {
 			return func(*testing.T) func() { return fake.Faults.Set(fault) }
 		}
 		return keyservicetest.Harness{
-			Open:         func(t *testing.T, log *slog.Logger) keyservice.Key { return openLogging(t, c, log) },
+			Open: func(t *testing.T, log *slog.Logger) keyservice.Key {
+				return keyservicetest.Open(t, awskms.Open, c, log)
+			},
 			Form:         awskms.Describe().Forms[0],
 			CannotChoose: true,
 			Rotate:       func(*testing.T) { fake.Rotate(arn) },
@@ -177,7 +110,7 @@ func TestOpenAsksNobody(t *testing.T) {
 		t.Errorf("opening called %v", calls)
 	}
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "/nonexistent/credentials")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "/nonexistent/credentials")
 }
 
 // TestCalls: to wrap takes two calls, to unwrap one, and none is retried.
@@ -185,13 +118,13 @@ func TestCalls(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	key := open(t, config(t, fake, fake.CreateKey(false)))
-	unwrap(t, key, wrap(t, key))
+	keyservicetest.RoundTrip(t, key)
 	if got, want := fake.Calls(), (map[string]int{"Encrypt": 1, "Decrypt": 2}); !maps.Equal(got, want) {
 		t.Errorf("calls %v, want %v", got, want)
 	}
 	fake.Fail(awskmstest.Failure{Status: 500, Code: "KMSInternalException"})
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "KMS says KMSInternalException (request 00000000-1111-2222-3333-444444444444)")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "KMS says KMSInternalException (request 00000000-1111-2222-3333-444444444444)")
 	if n := fake.Calls()["Encrypt"]; n != 2 {
 		t.Errorf("%d calls of Encrypt, want 2", n)
 	}
@@ -203,8 +136,8 @@ func TestLeastPolicy(t *testing.T) {
 	fake := awskmstest.Start(t)
 	c := config(t, fake, fake.CreateKey(false))
 	key := open(t, c)
-	unwrap(t, key, wrap(t, key))
-	versions(t, key)
+	keyservicetest.RoundTrip(t, key)
+	keyservicetest.Versions(t, key)
 	if _, err := key.Inspect(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
 
@@ -60,9 +61,7 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		var config awskms.Config
 		err := strictyaml.Decode("test.yaml", []byte(c.document), &config)
-		if err == nil || !strings.Contains(err.Error(), c.field+":") || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("%q: %v, want a problem with %s: %s", c.document, err, c.field, c.text)
-		}
+		keyservicetest.CheckProblem(t, c.document, err, c.field, c.text)
 	}
 }
 
@@ -74,7 +73,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		{KeyARN: "arn:aws:kms:eu-central-1:111122223333:key/a", Endpoint: "http://192.0.2.1"},
 	} {
 		_, err := awskms.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-		wantKind(t, err, keyservice.Invalid, "opening awskms:")
+		keyservicetest.WantKind(t, err, keyservice.Invalid, "opening awskms:")
 	}
 }
 

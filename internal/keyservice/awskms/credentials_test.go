@@ -3,7 +3,6 @@ package awskms_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms/awskmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -22,7 +22,7 @@ func profile(t testing.TB, fake *awskmstest.Fake, lines ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "credentials")
 	lines = append([]string{"[services fake]", "sts =", "  endpoint_url = " + fake.URL, "[default]", "services = fake"}, lines...)
-	awskmstest.WriteFile(t, path, strings.Join(lines, "\n")+"\n")
+	keyservicetest.ReplaceFile(t, path, strings.Join(lines, "\n")+"\n")
 	return path
 }
 
@@ -40,7 +40,7 @@ func TestDefaultChain(t *testing.T) {
 		},
 		"web identity (IRSA)": func(t *testing.T, fake *awskmstest.Fake) {
 			token := filepath.Join(t.TempDir(), "token")
-			awskmstest.WriteFile(t, token, "jwt")
+			keyservicetest.ReplaceFile(t, token, "jwt")
 			t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
 			t.Setenv("AWS_ROLE_ARN", fake.NewRole("irsa", "", "jwt", time.Hour))
 			t.Setenv("AWS_ENDPOINT_URL_STS", fake.URL)
@@ -57,7 +57,7 @@ func TestDefaultChain(t *testing.T) {
 			fake := awskmstest.Start(t)
 			prepare(t, fake)
 			key := open(t, awskms.Config{KeyARN: fake.CreateKey(false), Endpoint: fake.URL})
-			unwrap(t, key, wrap(t, key))
+			keyservicetest.RoundTrip(t, key)
 		})
 	}
 }
@@ -66,7 +66,7 @@ func TestNoCredentials(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	_, err := open(t, awskms.Config{KeyARN: fake.CreateKey(false), Endpoint: fake.URL}).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "getting credentials: ")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "getting credentials: ")
 	if !strings.Contains(keyservice.HintOf(err), "credentialsFile") {
 		t.Errorf("hint %q", keyservice.HintOf(err))
 	}
@@ -82,22 +82,14 @@ func TestStalledMetadata(t *testing.T) {
 	if took := time.Since(started); took > 50*time.Millisecond {
 		t.Errorf("opening took %v", took)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
+	keyservicetest.CheckCancelled(t, "during the lookup", func(ctx context.Context) error {
 		_, err := key.Wrap(ctx, "", secret, aad)
-		done <- err
-	}()
-	time.Sleep(20 * time.Millisecond)
-	cancelled := time.Now()
-	cancel()
-	err := <-done
-	if took := time.Since(cancelled); took > 50*time.Millisecond || !keyservice.Canceled(err) {
-		t.Errorf("returned %v after it was cancelled: %v", took, err)
-	}
+		return err
+	})
 	resume()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) { // until the stalled lookup has failed
-		if _, err = key.Wrap(t.Context(), "", secret, aad); err == nil {
+		_, err := key.Wrap(t.Context(), "", secret, aad)
+		if err == nil {
 			break
 		}
 		if time.Now().After(end) {
@@ -111,9 +103,9 @@ func TestProfiles(t *testing.T) {
 	fake := awskmstest.Start(t)
 	id, secretKey := fake.NewUser(awskmstest.Account)
 	token := filepath.Join(t.TempDir(), "token")
-	awskmstest.WriteFile(t, token, "jwt")
+	keyservicetest.ReplaceFile(t, token, "jwt")
 	output := filepath.Join(t.TempDir(), "output")
-	awskmstest.WriteFile(t, output, fmt.Sprintf(`{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q}`, id, secretKey))
+	keyservicetest.ReplaceFile(t, output, fmt.Sprintf(`{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q}`, id, secretKey))
 	for name, lines := range map[string][]string{
 		"web identity":       {"role_arn = " + fake.NewRole("web", "", "jwt", time.Hour), "web_identity_token_file = " + token},
 		"credential process": {"credential_process = /bin/cat " + output},
@@ -127,23 +119,23 @@ func TestProfiles(t *testing.T) {
 	c := awskms.Config{KeyARN: fake.CreateKey(false), Endpoint: fake.URL}
 	c.CredentialsFile = profile(t, fake, "credential_process = /bin/echo warning: old; /bin/cat "+output)
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "printed no credentials")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "printed no credentials")
 	if strings.Contains(err.Error(), secretKey) {
 		t.Errorf("the error quotes the credentials: %v", err)
 	}
 	c.CredentialsFile = profile(t, fake, "credential_process = /bin/false")
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "exit status 1")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "exit status 1")
 	c.CredentialsFile = profile(t, fake, "role_arn = arn:aws:iam::111122223333:role/r", "web_identity_token_file = /nonexistent/token")
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "/nonexistent/token")
-	awskmstest.WriteFile(t, c.CredentialsFile, "")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "/nonexistent/token")
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "")
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "is empty")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "is empty")
 	c = config(t, fake, fake.CreateKey(false))
 	c.Profile = "missing"
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "missing")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "missing")
 }
 
 func TestAssumeRole(t *testing.T) {
@@ -157,14 +149,14 @@ func TestAssumeRole(t *testing.T) {
 	}
 	key := open(t, c)
 	for range 3 {
-		wrap(t, key)
+		keyservicetest.Wrap(t, key, "")
 	}
 	if n := fake.Calls()["AssumeRole"]; n != 1 {
 		t.Errorf("%d log ins, want 1", n)
 	}
 	c.AssumeRole = &awskms.AssumeRole{RoleARN: c.AssumeRole.RoleARN}
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "AccessDenied")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "AccessDenied")
 }
 
 // TestCredentialsFileIsAlone: what the environment says does not matter beside the file.
@@ -176,7 +168,7 @@ func TestCredentialsFileIsAlone(t *testing.T) {
 	t.Setenv("AWS_PROFILE", "other")
 	t.Setenv("AWS_REGION", "us-east-1")
 	t.Setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:1")
-	wrap(t, open(t, c))
+	keyservicetest.Wrap(t, open(t, c), "")
 }
 
 func TestCredentialsFileIsReplaced(t *testing.T) {
@@ -184,18 +176,18 @@ func TestCredentialsFileIsReplaced(t *testing.T) {
 	fake := awskmstest.Start(t)
 	c := config(t, fake, fake.CreateKey(false))
 	key := open(t, c)
-	wrap(t, key)
+	keyservicetest.Wrap(t, key, "")
 	fake.Forget()
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "UnrecognizedClientException")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "UnrecognizedClientException")
 	id, secretKey := fake.NewUser(awskmstest.Account)
-	awskmstest.WriteFile(t, c.CredentialsFile, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+"\n")
-	wrap(t, key)
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+"\n")
+	keyservicetest.Wrap(t, key, "")
 	if err := os.Chmod(c.CredentialsFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "chmod 0600")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "chmod 0600")
 }
 
 // TestSharedFileIsReplaced: the same for the file that the SDK finds by itself.
@@ -204,11 +196,11 @@ func TestSharedFileIsReplaced(t *testing.T) {
 	file, _ := fake.CredentialsFile(t)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file)
 	key := open(t, awskms.Config{KeyARN: fake.CreateKey(false), Endpoint: fake.URL})
-	wrap(t, key)
+	keyservicetest.Wrap(t, key, "")
 	fake.Forget()
 	id, secretKey := fake.NewUser(awskmstest.Account)
-	awskmstest.WriteFile(t, file, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+"\n")
-	wrap(t, key)
+	keyservicetest.ReplaceFile(t, file, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+"\n")
+	keyservicetest.Wrap(t, key, "")
 }
 
 // TestExpiry: sessions are renewed before they end, with the web identity token that is there then.
@@ -216,26 +208,26 @@ func TestExpiry(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	token := filepath.Join(t.TempDir(), "token")
-	awskmstest.WriteFile(t, token, "one")
+	keyservicetest.ReplaceFile(t, token, "one")
 	role := fake.NewRole("web", "", "one", 33*time.Second) // what has 30 s left is taken for expired
 	key := open(t, awskms.Config{
 		KeyARN: fake.CreateKey(false), Endpoint: fake.URL,
 		CredentialsFile: profile(t, fake, "role_arn = "+role, "web_identity_token_file = "+token),
 	})
-	wrap(t, key)
-	wrap(t, key)
+	keyservicetest.Wrap(t, key, "")
+	keyservicetest.Wrap(t, key, "")
 	if n := fake.Calls()["AssumeRoleWithWebIdentity"]; n != 1 {
 		t.Errorf("%d log ins within a second, want 1", n)
 	}
 	fake.SetWebToken(role, "two")
 	time.Sleep(3100 * time.Millisecond)
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "InvalidIdentityToken")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "InvalidIdentityToken")
 	if strings.Contains(err.Error(), "one") {
 		t.Error("the error holds the token")
 	}
-	awskmstest.WriteFile(t, token, "two")
-	wrap(t, key)
+	keyservicetest.ReplaceFile(t, token, "two")
+	keyservicetest.Wrap(t, key, "")
 }
 
 // TestRevokedSession: a session that AWS refuses before its end is replaced within the call, once it is a few seconds old.
@@ -243,12 +235,12 @@ func TestRevokedSession(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	token := filepath.Join(t.TempDir(), "token")
-	awskmstest.WriteFile(t, token, "jwt")
+	keyservicetest.ReplaceFile(t, token, "jwt")
 	key := open(t, awskms.Config{
 		KeyARN: fake.CreateKey(false), Endpoint: fake.URL, CredentialsFile: profile(t, fake,
 			"role_arn = "+fake.NewRole("web", "", "jwt", time.Hour), "web_identity_token_file = "+token),
 	})
-	w := wrap(t, key)
+	w := keyservicetest.Wrap(t, key, "")
 	time.Sleep(5100 * time.Millisecond)
 	fake.Forget()
 	var wg sync.WaitGroup
@@ -264,10 +256,10 @@ func TestRevokedSession(t *testing.T) {
 	repair := fake.Fail(awskmstest.Failure{Status: 400, Code: "AccessDeniedException"})
 	for range 50 {
 		_, err := key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, keyservice.Denied, "AccessDeniedException")
+		keyservicetest.WantKind(t, err, keyservice.Denied, "AccessDeniedException")
 	}
 	repair()
-	unwrap(t, key, w)
+	keyservicetest.Unwrap(t, key, w)
 	if n := fake.Calls()["AssumeRoleWithWebIdentity"]; n != 2 {
 		t.Errorf("%d log ins, want 2: a policy that denies must not be a flood", n)
 	}
@@ -290,7 +282,7 @@ func TestEndpoints(t *testing.T) {
 		{awskms.Config{KeyARN: "arn:aws:kms:us-west-2:111122223333:key/a", CredentialsFile: file, AssumeRole: role, FIPS: true}, "sts-fips.us-west-2.amazonaws.com"},
 	} {
 		_, err := open(t, c.config).Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, keyservice.Unavailable, "Bad Gateway")
+		keyservicetest.WantKind(t, err, keyservice.Unavailable, "Bad Gateway")
 		if !strings.Contains(proxied.String(), "CONNECT "+c.host+":443\n") {
 			t.Errorf("asked for %s, want %s", proxied.String(), c.host)
 		}
@@ -302,10 +294,10 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	file, secretKey := fake.CredentialsFile(t)
-	var lines log
+	var lines keyservicetest.Log
 	c := awskms.Config{KeyARN: fake.SetAlias("alias/k8s", fake.CreateKey(false)), Endpoint: fake.URL, CredentialsFile: file}
-	key := openLogging(t, c, slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	wrap(t, key)
+	key := keyservicetest.Open(t, awskms.Open, c, lines.Logger())
+	keyservicetest.Wrap(t, key, "")
 	fake.Forget()
 	_, err := key.Wrap(t.Context(), "", secret, aad)
 	said := fmt.Sprintf("%s\n%v\n%+v\n%#v\n%+v", lines.String(), err, err, key, c)

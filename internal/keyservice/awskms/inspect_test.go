@@ -5,31 +5,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms/awskmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // inspect returns the rules that were found, sorted.
 func inspect(t *testing.T, key *awskms.Key) []string {
 	t.Helper()
-	found, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []string
-	for _, f := range found {
-		if f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("%s has no fix", f.Rule)
-		}
-		if f.Where == "" || f.What == "" {
-			t.Errorf("%+v says too little", f)
-		}
-		rules = append(rules, f.Rule)
-	}
-	slices.Sort(rules)
-	return rules
+	return keyservicetest.Rules(keyservicetest.Inspect(t, key))
 }
 
 // withRole returns the configuration of a key that is used with a session that is renewed.
@@ -104,12 +89,12 @@ func TestInspectCredentials(t *testing.T) {
 		t.Errorf("access key: found %q", got)
 	}
 	id, secretKey, token := fake.NewSession(time.Hour)
-	awskmstest.WriteFile(t, c.CredentialsFile, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "[default]\naws_access_key_id="+id+"\naws_secret_access_key="+secretKey+
 		"\naws_session_token="+token+"\n")
 	if got := inspect(t, open(t, c)); !slices.Equal(got, []string{"awskms-session-ends"}) {
 		t.Errorf("session: found %q", got)
 	}
 	fake.Forget()
 	_, err := open(t, c).Inspect(t.Context())
-	wantKind(t, err, keyservice.Denied, "UnrecognizedClientException")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "UnrecognizedClientException")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms/awskmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -81,18 +82,18 @@ func TestKinds(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	key := open(t, config(t, fake, fake.CreateKey(false)))
-	w := wrap(t, key)
+	w := keyservicetest.Wrap(t, key, "")
 	for _, c := range documented {
 		repair := fake.Fail(awskmstest.Failure{Status: c.status, Code: c.code, Message: c.message})
 		_, err := key.Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, c.kind, c.code)
+		keyservicetest.WantKind(t, err, c.kind, c.code)
 		_, err = key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, c.kind, c.message)
+		keyservicetest.WantKind(t, err, c.kind, c.message)
 		_, _, err = key.Versions(t.Context())
-		wantKind(t, err, c.kind, "listing versions of "+"awskms:"+awskmstest.Account)
+		keyservicetest.WantKind(t, err, c.kind, "listing versions of "+"awskms:"+awskmstest.Account)
 		repair()
 	}
-	unwrap(t, key, w)
+	keyservicetest.Unwrap(t, key, w)
 }
 
 // TestLoginKinds: errors of STS.
@@ -123,10 +124,10 @@ func TestLoginKinds(t *testing.T) {
 	} {
 		repair := fake.Fail(awskmstest.Failure{Op: "AssumeRole", Status: e.status, Code: e.code})
 		_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, e.kind, "getting credentials: STS says "+e.code)
+		keyservicetest.WantKind(t, err, e.kind, "getting credentials: STS says "+e.code)
 		repair()
 	}
-	wrap(t, open(t, c))
+	keyservicetest.Wrap(t, open(t, c), "")
 }
 
 // TestNotKMS: something else answers.
@@ -155,7 +156,7 @@ func TestNotKMS(t *testing.T) {
 		config := config(t, fake, fake.CreateKey(false))
 		config.Endpoint = server.URL
 		_, err := open(t, config).Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, c.kind, c.text)
+		keyservicetest.WantKind(t, err, c.kind, c.text)
 		if strings.Contains(err.Error(), "log in first") || strings.Contains(err.Error(), "html") {
 			t.Errorf("the error quotes what is not KMS: %v", err)
 		}
@@ -175,7 +176,7 @@ func TestCutAnswer(t *testing.T) {
 	c := config(t, fake, fake.CreateKey(false))
 	c.Endpoint = server.URL
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "")
 }
 
 func TestDeadline(t *testing.T) {
@@ -186,11 +187,11 @@ func TestDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := key.Wrap(ctx, "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "deadline exceeded")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "deadline exceeded")
 	c := config(t, fake, fake.CreateKey(false))
 	c.Endpoint = "http://" + testserver.FreeAddress(t)
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "connection refused")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "connection refused")
 }
 
 // TestSignatureErrorHidesTheRequest: AWS quotes the whole request, session token and all, when a signature is wrong.
@@ -199,9 +200,9 @@ func TestSignatureErrorHidesTheRequest(t *testing.T) {
 	fake := awskmstest.Start(t)
 	c := config(t, fake, fake.CreateKey(false))
 	id, _ := fake.NewUser(awskmstest.Account)
-	awskmstest.WriteFile(t, c.CredentialsFile, "[default]\naws_access_key_id = "+id+"\naws_secret_access_key = wrong\n")
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "[default]\naws_access_key_id = "+id+"\naws_secret_access_key = wrong\n")
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "InvalidSignatureException")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "InvalidSignatureException")
 	if strings.Contains(err.Error(), "Canonical") || strings.Contains(err.Error(), "x-amz-date") {
 		t.Errorf("the error quotes the request: %v", err)
 	}
@@ -215,7 +216,7 @@ func TestClock(t *testing.T) {
 		key := open(t, config(t, fake, fake.CreateKey(false)))
 		fake.SetClock(ahead)
 		_, err := key.Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, keyservice.Unavailable, "Signature")
-		wrap(t, key)
+		keyservicetest.WantKind(t, err, keyservice.Unavailable, "Signature")
+		keyservicetest.Wrap(t, key, "")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/awskms/awskmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 func TestVersionsFollowRotations(t *testing.T) {
@@ -14,11 +15,11 @@ func TestVersionsFollowRotations(t *testing.T) {
 	fake := awskmstest.Start(t)
 	arn := fake.CreateKey(false)
 	key := open(t, config(t, fake, arn))
-	first, none := versions(t, key)
+	first, none := keyservicetest.Versions(t, key)
 	if none.ID != "" || time.Since(first.Created).Abs() > time.Minute {
 		t.Errorf("one version: %+v, previous %+v", first, none)
 	}
-	w := wrap(t, key)
+	w := keyservicetest.Wrap(t, key, "")
 	if w.Version != first.ID {
 		t.Errorf("wrapped by %q, newest is %q", w.Version, first.ID)
 	}
@@ -26,14 +27,14 @@ func TestVersionsFollowRotations(t *testing.T) {
 		time.Sleep(2 * time.Millisecond) // the resolution of rotation dates
 		fake.Rotate(arn)
 	}
-	newest, previous := versions(t, key)
+	newest, previous := keyservicetest.Versions(t, key)
 	if previous.ID == first.ID || previous.ID == "" || previous.State != keyservice.StateOpenOnly || !previous.Created.Before(newest.Created) {
 		t.Errorf("newest %+v, previous %+v, first %+v", newest, previous, first)
 	}
-	if w := wrap(t, key); w.Version != newest.ID {
+	if w := keyservicetest.Wrap(t, key, ""); w.Version != newest.ID {
 		t.Errorf("wrapped by %q, newest is %q", w.Version, newest.ID)
 	}
-	unwrap(t, key, w)
+	keyservicetest.Unwrap(t, key, w)
 }
 
 // TestImportedMaterialWaits: what is imported is no version before the key is rotated to it.
@@ -44,12 +45,12 @@ func TestImportedMaterialWaits(t *testing.T) {
 	fake.SetImported(arn, time.Time{})
 	fake.ImportNext(arn)
 	key := open(t, config(t, fake, arn))
-	first, none := versions(t, key)
-	if none.ID != "" || first.Created.IsZero() || wrap(t, key).Version != first.ID {
+	first, none := keyservicetest.Versions(t, key)
+	if none.ID != "" || first.Created.IsZero() || keyservicetest.Wrap(t, key, "").Version != first.ID {
 		t.Errorf("newest %+v, previous %+v", first, none)
 	}
 	fake.Rotate(arn)
-	if newest, previous := versions(t, key); newest.ID == first.ID || previous.ID != first.ID {
+	if newest, previous := keyservicetest.Versions(t, key); newest.ID == first.ID || previous.ID != first.ID {
 		t.Errorf("after the rotation: newest %+v, previous %+v, first %+v", newest, previous, first)
 	}
 }
@@ -67,17 +68,17 @@ func TestReplicasAreOneKey(t *testing.T) {
 		t.Errorf("ids %q and %q", here.ID(), there.ID())
 	}
 	a, b := open(t, here), open(t, there)
-	unwrap(t, b, wrap(t, a))
-	newest, previous := versions(t, a)
-	otherNewest, otherPrevious := versions(t, b)
+	keyservicetest.Unwrap(t, b, keyservicetest.Wrap(t, a, ""))
+	newest, previous := keyservicetest.Versions(t, a)
+	otherNewest, otherPrevious := keyservicetest.Versions(t, b)
 	if newest != otherNewest || previous.ID != otherPrevious.ID || previous.ID == "" {
 		t.Errorf("versions %v, %v and %v, %v", newest, previous, otherNewest, otherPrevious)
 	}
-	if w := wrap(t, b); w.Version != newest.ID {
+	if w := keyservicetest.Wrap(t, b, ""); w.Version != newest.ID {
 		t.Errorf("wrapped by %q, newest is %q", w.Version, newest.ID)
 	}
 	fake.SetState(arn, "Disabled")
-	unwrap(t, b, wrap(t, b))
+	keyservicetest.RoundTrip(t, b)
 }
 
 // TestOtherKeysBlobIsCorrupt: the credentials may use both keys, and each opens its own only.
@@ -85,8 +86,8 @@ func TestOtherKeysBlobIsCorrupt(t *testing.T) {
 	t.Parallel()
 	fake := awskmstest.Start(t)
 	a, b := open(t, config(t, fake, fake.CreateKey(false))), open(t, config(t, fake, fake.CreateKey(false)))
-	_, err := b.Unwrap(t.Context(), wrap(t, a), aad)
-	wantKind(t, err, keyservice.Corrupt, "IncorrectKeyException")
+	_, err := b.Unwrap(t.Context(), keyservicetest.Wrap(t, a, ""), aad)
+	keyservicetest.WantKind(t, err, keyservice.Corrupt, "IncorrectKeyException")
 }
 
 func TestAliasIsFollowedOnce(t *testing.T) {
@@ -95,20 +96,20 @@ func TestAliasIsFollowedOnce(t *testing.T) {
 	arn := fake.CreateKey(false)
 	c := config(t, fake, fake.SetAlias("alias/k8s", arn))
 	key := open(t, c)
-	w := wrap(t, key)
-	newest, _ := versions(t, key)
-	if direct, _ := versions(t, open(t, config(t, fake, arn))); direct.ID != newest.ID {
+	w := keyservicetest.Wrap(t, key, "")
+	newest, _ := keyservicetest.Versions(t, key)
+	if direct, _ := keyservicetest.Versions(t, open(t, config(t, fake, arn))); direct.ID != newest.ID {
 		t.Errorf("by alias the version is %q, by ARN %q", newest.ID, direct.ID)
 	}
 	fake.SetAlias("alias/k8s", fake.CreateKey(false))
-	unwrap(t, key, w)
-	if again := wrap(t, key); again.Version != w.Version {
+	keyservicetest.Unwrap(t, key, w)
+	if again := keyservicetest.Wrap(t, key, ""); again.Version != w.Version {
 		t.Errorf("the key changed with the alias: %q, then %q", w.Version, again.Version)
 	}
 	restarted := open(t, c)
 	_, err := restarted.Unwrap(t.Context(), w, aad)
-	wantKind(t, err, keyservice.Corrupt, "IncorrectKeyException")
-	if again := wrap(t, restarted); again.Version == w.Version {
+	keyservicetest.WantKind(t, err, keyservice.Corrupt, "IncorrectKeyException")
+	if again := keyservicetest.Wrap(t, restarted, ""); again.Version == w.Version {
 		t.Error("another key has the same version")
 	}
 }
@@ -121,15 +122,15 @@ func TestRotationsThatCannotBeListed(t *testing.T) {
 	fake.Rotate(arn)
 	id, secretKey := fake.NewUser("999988887777")
 	c := config(t, fake, arn)
-	awskmstest.WriteFile(t, c.CredentialsFile, "[default]\naws_access_key_id = "+id+"\naws_secret_access_key = "+secretKey+"\n")
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "[default]\naws_access_key_id = "+id+"\naws_secret_access_key = "+secretKey+"\n")
 	key := open(t, c)
-	newest, previous := versions(t, key)
-	if !newest.Created.IsZero() || previous.ID != "" || wrap(t, key).Version != newest.ID {
+	newest, previous := keyservicetest.Versions(t, key)
+	if !newest.Created.IsZero() || previous.ID != "" || keyservicetest.Wrap(t, key, "").Version != newest.ID {
 		t.Errorf("newest %+v, previous %+v", newest, previous)
 	}
 	fake.Fail(awskmstest.Failure{Op: "ListKeyRotations", Status: 400, Code: "ThrottlingException"})
 	_, _, err := key.Versions(t.Context())
-	wantKind(t, err, keyservice.Throttled, "ThrottlingException")
+	keyservicetest.WantKind(t, err, keyservice.Throttled, "ThrottlingException")
 }
 
 // TestStates: a key's state has the kind that it deserves, from a call that only says that it is the wrong one.
@@ -138,30 +139,30 @@ func TestStates(t *testing.T) {
 	fake := awskmstest.Start(t)
 	arn := fake.CreateKey(true)
 	key := open(t, config(t, fake, arn))
-	w := wrap(t, key)
+	w := keyservicetest.Wrap(t, key, "")
 	for state, kind := range map[string]keyservice.Kind{
 		"Disabled": keyservice.Disabled, "PendingDeletion": keyservice.Disabled, "PendingReplicaDeletion": keyservice.Disabled,
 		"PendingImport": keyservice.Disabled, "Unavailable": keyservice.Unavailable, "Creating": keyservice.Unavailable,
 	} {
 		fake.SetState(arn, state)
 		_, err := key.Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, kind, "")
+		keyservicetest.WantKind(t, err, kind, "")
 		_, err = key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, kind, "")
+		keyservicetest.WantKind(t, err, kind, "")
 		newest, _, err := key.Versions(t.Context())
 		if kind == keyservice.Unavailable {
-			wantKind(t, err, kind, state)
+			keyservicetest.WantKind(t, err, kind, state)
 		} else if err != nil || newest.State != keyservice.StateDisabled || newest.ID != w.Version {
 			t.Errorf("%s: newest %+v, error %v", state, newest, err)
 		}
 	}
 	fake.SetState(arn, "Updating")
-	unwrap(t, key, wrap(t, key))
+	keyservicetest.RoundTrip(t, key)
 
 	fake.SetCustomKeyStore(arn) // as a key whose material was never imported: none is named
 	fake.SetState(arn, "PendingImport")
 	_, _, err := key.Versions(t.Context())
-	wantKind(t, err, keyservice.Disabled, "PendingImport")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "PendingImport")
 }
 
 func TestKeysThatCannotBeUsed(t *testing.T) {

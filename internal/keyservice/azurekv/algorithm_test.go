@@ -7,6 +7,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv/azurekvtest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // TestForeignFrames has the vault unwrap what this package did not frame.
@@ -14,7 +15,7 @@ func TestForeignFrames(t *testing.T) {
 	t.Parallel()
 	fake, config := fixture(t, aes)
 	key := open(t, config)
-	wrapped := wrap(t, key, "")
+	wrapped := keyservicetest.Wrap(t, key, "")
 	for frame, text := range map[string]string{
 		"":                                 "it holds nothing",
 		"\x00":                             "too short",
@@ -39,7 +40,7 @@ func TestWrongAnswers(t *testing.T) {
 	t.Parallel()
 	fake, config := fixture(t, aes)
 	key := open(t, config)
-	good := wrap(t, key, "")
+	good := keyservicetest.Wrap(t, key, "")
 	for _, body := range []string{
 		answer("fedcba9876543210fedcba9876543210", good.Bytes),
 		answer("", good.Bytes),

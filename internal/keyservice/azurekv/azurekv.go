@@ -37,21 +37,20 @@ var (
 // so that an outage stops no daemon from starting. A configuration that can never work is Invalid. The caller closes the
 // key.
 func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
-	invalid := func(err error, hint string) error {
-		return &keyservice.Error{Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: hint}
-	}
 	if err := config.check(); err != nil {
-		return nil, invalid(err, "correct the configuration of the key")
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	web, err := newHTTPClient(config.CAFile)
 	if err != nil {
-		return nil, invalid(err, "name a PEM file that this process can read in caFile")
+		return nil, &keyservice.Error{
+			Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: "name a PEM file that this process can read in caFile",
+		}
 	}
 	client, err := azkeys.NewClient(config.url(), &entra{config, web, log.With("key", config.ID())}, &azkeys.ClientOptions{
 		ClientOptions: clientOptions(web), DisableChallengeResourceVerification: config.onThisHost(),
 	})
 	if err != nil {
-		return nil, invalid(err, "correct the configuration of the key")
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	return &Key{config: config, client: client, idle: web.CloseIdleConnections}, nil
 }
@@ -69,11 +68,8 @@ func clientOptions(web policy.Transporter) policy.ClientOptions {
 // a disabled version of an RSA key, and nothing would open that.
 func (k *Key) Wrap(ctx context.Context, id keyservice.VersionID, secret, _ []byte) (keyservice.Wrapped, error) {
 	op := "wrapping with " + k.config.ID()
-	if len(secret) == 0 || len(secret) > keyservice.MaxSecretSize {
-		return keyservice.Wrapped{}, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
-			Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", keyservice.MaxSecretSize),
-		}
+	if err := keyservice.CheckSize(op, secret); err != nil {
+		return keyservice.Wrapped{}, err
 	}
 	version, err := k.pick(ctx, op, id)
 	if err != nil {

@@ -2,9 +2,7 @@ package azurekv_test
 
 import (
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/credential"
@@ -20,7 +18,7 @@ const (
 	clientSecret = "Qx8~clientsecretvalue"
 )
 
-var secret = []byte("0123456789abcdef0123456789abcdef")
+var secret = []byte(keyservicetest.Secret)
 
 // fixture returns a vault with one key for an algorithm, and the configuration of that key with a client secret and the
 // least role.
@@ -50,70 +48,19 @@ var rsa, aes = azurekv.Describe().Forms[0], azurekv.Describe().Forms[1]
 func file(t testing.TB, content string) credential.File {
 	t.Helper()
 	path := credential.File(filepath.Join(t.TempDir(), "credential"))
-	rewrite(t, path, content)
+	keyservicetest.ReplaceFile(t, path, content+"\n")
 	return path
-}
-
-// rewrite replaces a credential as an agent does: atomically.
-func rewrite(t testing.TB, path credential.File, content string) {
-	t.Helper()
-	if err := os.WriteFile(string(path)+".new", []byte(content+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(string(path)+".new", string(path)); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func open(t testing.TB, c azurekv.Config) *azurekv.Key {
 	t.Helper()
-	return openLogged(t, c, slog.New(slog.DiscardHandler))
+	return keyservicetest.Open(t, azurekv.Open, c, nil)
 }
 
-func openLogged(t testing.TB, c azurekv.Config, log *slog.Logger) *azurekv.Key {
-	t.Helper()
-	key, err := azurekv.Open(t.Context(), c, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
-}
-
-func wrap(t testing.TB, key keyservice.Key, version keyservice.VersionID) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), version, secret, nil)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func roundTrip(t testing.TB, key keyservice.Key) {
-	t.Helper()
-	got, err := key.Unwrap(t.Context(), wrap(t, key, ""), nil)
-	if err != nil || string(got) != string(secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, string(got) == string(secret))
-	}
-}
-
-// wantKind checks an error's kind and text, that it has a hint and that it holds nothing secret.
+// wantKind is keyservicetest.WantKind, and sees that the error shows neither the client secret nor a token.
 func wantKind(t testing.TB, err error, kind keyservice.Kind, text string) {
 	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want %s", kind)
-	}
-	if keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v (kind %s), want kind %s and %q", err, keyservice.KindOf(err), kind, text)
-	}
-	if keyservice.HintOf(err) == "" {
-		t.Errorf("no hint with: %v", err)
-	}
-	for _, s := range []string{clientSecret, string(secret), "eyJ"} { // all tokens begin with the last
-		if strings.Contains(err.Error(), s) {
-			t.Errorf("the error holds a secret: %v", err)
-		}
-	}
+	keyservicetest.WantKind(t, err, kind, text, clientSecret, "eyJ") // all tokens begin with the last
 }
 
 func TestConformance(t *testing.T) {
@@ -135,7 +82,9 @@ func harness(t *testing.T, form keyservice.Form) keyservicetest.Harness {
 		return breaking(name, kind, func() func() { return fake.Refuse(r) })
 	}
 	return keyservicetest.Harness{
-		Open:   func(t *testing.T, log *slog.Logger) keyservice.Key { return openLogged(t, config, log) },
+		Open: func(t *testing.T, log *slog.Logger) keyservice.Key {
+			return keyservicetest.Open(t, azurekv.Open, config, log)
+		},
 		Form:   form,
 		Rotate: func(*testing.T) { fake.Rotate(keyName) },
 		Recreate: func(*testing.T) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // proxy is the HTTPS proxy of this process. It leads every name to the fake that a test has set, so that clients use
@@ -83,7 +84,7 @@ func TestClouds(t *testing.T) {
 			config.Cloud, config.VaultURL, config.AuthorityHost = test.cloud, "", ""
 			fake.SetResource("https://" + domain)
 			theProxy.lead(fake.URL)
-			roundTrip(t, open(t, config))
+			keyservicetest.RoundTrip(t, open(t, config))
 			want := []string{"CONNECT " + test.login + ":443", "CONNECT " + name + domain + ":443"}
 			slices.Sort(want)
 			if got := theProxy.names(); !slices.Equal(got, want) {

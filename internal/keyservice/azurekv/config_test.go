@@ -9,6 +9,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
 
@@ -93,9 +94,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := azurekv.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-		if err == nil || keyservice.KindOf(err) != keyservice.Invalid || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, "")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv/azurekvtest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -19,7 +20,7 @@ func TestEveryRefusalHasItsKind(t *testing.T) {
 	t.Parallel()
 	fake, config := fixture(t, rsa)
 	key := open(t, config)
-	wrapped := wrap(t, key, "")
+	wrapped := keyservicetest.Wrap(t, key, "")
 	for _, test := range []struct {
 		said  azurekvtest.Refusal
 		kinds []keyservice.Kind
@@ -74,7 +75,7 @@ func TestEveryRefusalHasItsKind(t *testing.T) {
 		wantKind(t, err, test.kinds[len(test.kinds)-1], text)
 		end()
 	}
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestNothingIsRetried counts the requests for one call.
@@ -82,7 +83,7 @@ func TestNothingIsRetried(t *testing.T) {
 	t.Parallel()
 	fake, config := fixture(t, aes)
 	key := open(t, config)
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	for _, status := range []int{429, 500, 503} {
 		end := fake.Refuse(azurekvtest.Refusal{Status: status, Code: "Busy", RetryAfter: "1"})
 		before := fake.Requests()
@@ -126,14 +127,14 @@ func TestEveryRefusedLoginHasItsKind(t *testing.T) {
 		wantKind(t, err, test.kind, test.text)
 		end()
 	}
-	roundTrip(t, open(t, config))
+	keyservicetest.RoundTrip(t, open(t, config))
 }
 
 func TestRefusalsShowNothingThatWasSent(t *testing.T) {
 	t.Parallel()
 	fake, config := fixture(t, rsa)
 	key := open(t, config)
-	wrapped := wrap(t, key, "")
+	wrapped := keyservicetest.Wrap(t, key, "")
 	sent := base64.RawURLEncoding.EncodeToString(wrapped.Bytes)
 	fake.Refuse(azurekvtest.Refusal{Status: 400, Code: "BadParameter", Message: "Property 'value' is wrong: " + sent})
 	_, err := key.Unwrap(t.Context(), wrapped, nil)
@@ -166,7 +167,7 @@ func TestNetworkIsNeverDenied(t *testing.T) {
 		config = good
 		fake.Entra.Set(testserver.Pass)
 	}
-	roundTrip(t, open(t, config))
+	keyservicetest.RoundTrip(t, open(t, config))
 }
 
 // TestForeignChallenges has something else than a vault ask for a log in.

@@ -3,7 +3,6 @@ package azurekv_test
 import (
 	"context"
 	"crypto/rand"
-	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv"
 	"github.com/trousseau-io/trousseau/internal/keyservice/azurekv/azurekvtest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -53,10 +53,10 @@ func TestEveryMethodLogsIn(t *testing.T) {
 	for name, auth := range methods(t, fake) {
 		config.Auth = auth
 		before := fake.Logins()
-		var log strings.Builder
-		key := openLogged(t, config, slog.New(slog.NewTextHandler(&log, nil)))
-		roundTrip(t, key)
-		roundTrip(t, key)
+		var log keyservicetest.Log
+		key := keyservicetest.Open(t, azurekv.Open, config, log.Logger())
+		keyservicetest.RoundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		if n := fake.Logins() - before; n != 1 || strings.Count(log.String(), "logged in") != 1 {
 			t.Errorf("%s: %d log ins, logged %q", name, n, log.String())
 		}
@@ -114,11 +114,11 @@ func TestReplacedFilesAreUsed(t *testing.T) {
 	for name, replace := range map[string]struct{ atService, inFile func() }{
 		"client secret": {
 			func() { fake.SetClientSecret("new") },
-			func() { rewrite(t, auth["client secret"].ClientSecret.SecretFile, "new") },
+			func() { keyservicetest.ReplaceFile(t, auth["client secret"].ClientSecret.SecretFile, "new") },
 		},
 		"workload identity": {
-			func() { rewrite(t, token, fake.FederatedToken(t, time.Now().Add(-time.Minute))) }, // as if it had aged
-			func() { rewrite(t, token, fake.FederatedToken(t, time.Now().Add(time.Hour))) },
+			func() { keyservicetest.ReplaceFile(t, token, fake.FederatedToken(t, time.Now().Add(-time.Minute))) }, // as if it had aged
+			func() { keyservicetest.ReplaceFile(t, token, fake.FederatedToken(t, time.Now().Add(time.Hour))) },
 		},
 		"client certificate": {
 			func() { newCert, newKey = fake.NewClientCertificate(t, time.Now().Add(time.Hour)) },
@@ -133,13 +133,13 @@ func TestReplacedFilesAreUsed(t *testing.T) {
 	} {
 		config.Auth = auth[name]
 		key := open(t, config)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		replace.atService()
 		time.Sleep(2100 * time.Millisecond) // the time in a token has a resolution of one second
 		_, _, err := key.Versions(t.Context())
 		wantKind(t, err, keyservice.Denied, "AADSTS")
 		replace.inFile()
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 	}
 }
 

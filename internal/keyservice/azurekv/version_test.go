@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // TestNewestIsTheNewestThatWraps makes five versions, of which the last three do not wrap.
@@ -18,7 +19,7 @@ func TestNewestIsTheNewestThatWraps(t *testing.T) {
 	}
 	second := keyservice.VersionID(fake.Rotate(keyName))
 	planned, expired, disabled := fake.Rotate(keyName), fake.Rotate(keyName), fake.Rotate(keyName)
-	old := wrap(t, key, keyservice.VersionID(expired))
+	old := keyservicetest.Wrap(t, key, keyservice.VersionID(expired))
 	soon := time.Now().Add(2 * time.Second).Truncate(time.Second)
 	fake.SetTimes(keyName, planned, soon, time.Time{})
 	fake.SetTimes(keyName, expired, time.Time{}, time.Now().Add(-time.Hour))
@@ -28,7 +29,7 @@ func TestNewestIsTheNewestThatWraps(t *testing.T) {
 	if err != nil || newest.ID != second || previous.ID != first.ID || newest.State != keyservice.StateEnabled {
 		t.Fatalf("newest %v, previous %v, error %v", newest, previous, err)
 	}
-	if w := wrap(t, key, ""); w.Version != second {
+	if w := keyservicetest.Wrap(t, key, ""); w.Version != second {
 		t.Errorf("wrapped by %q, want %q", w.Version, second)
 	}
 	for _, id := range []string{planned, expired, disabled} {
@@ -65,7 +66,7 @@ func TestOtherAlgorithm(t *testing.T) {
 	t.Parallel()
 	_, config := fixture(t, rsa)
 	key := open(t, config)
-	wrapped := wrap(t, key, "")
+	wrapped := keyservicetest.Wrap(t, key, "")
 	config.Algorithm = "A256KW"
 	other := open(t, config)
 	_, err := other.Wrap(t.Context(), "", secret, nil)

@@ -11,6 +11,7 @@ import (
 
 	"filippo.io/age/plugin"
 
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -37,7 +38,7 @@ func installed(t *testing.T, program, pkg string) string {
 func ageOpens(t *testing.T, program string, p pair) {
 	t.Helper()
 	dir := t.TempDir()
-	wrapped := wrap(t, open(t, p.recipient))
+	wrapped := keyservicetest.Wrap(t, open(t, p.recipient), "")
 	for name, content := range map[string]string{"identity": p.identity, "wrapped": string(wrapped.Bytes)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -100,7 +101,7 @@ func TestKeysOfSSHKeygen(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := open(t, strings.TrimSpace(string(public)))
-		got, err := identities(t, string(private)).Unwrap(wrap(t, key), aad)
+		got, err := identities(t, string(private)).Unwrap(keyservicetest.Wrap(t, key, ""), aad)
 		if err != nil || !bytes.Equal(got, share) {
 			t.Errorf("%q: %v, equal %t", args, err, bytes.Equal(got, share))
 		}

@@ -21,9 +21,8 @@ import (
 )
 
 var (
-	quiet = slog.New(slog.DiscardHandler)
-	share = []byte("0123456789abcdef0123456789abcdef")
-	aad   = []byte("share 1 of cluster prod-eu-1")
+	quiet      = slog.New(slog.DiscardHandler)
+	share, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 )
 
 // pair is a recipient with its identity file.
@@ -80,12 +79,7 @@ func sshRSA(t *testing.T, bits int) pair {
 
 func open(t *testing.T, recipients ...string) *escrow.Key {
 	t.Helper()
-	key, err := escrow.Open(t.Context(), escrow.Config{Recipients: recipients}, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, escrow.Open, escrow.Config{Recipients: recipients}, nil)
 }
 
 func identities(t *testing.T, file string) *escrow.Identities {
@@ -95,23 +89,6 @@ func identities(t *testing.T, file string) *escrow.Identities {
 		t.Fatal(err)
 	}
 	return i
-}
-
-func wrap(t *testing.T, key *escrow.Key) keyservice.Wrapped {
-	t.Helper()
-	wrapped, err := key.Wrap(t.Context(), "", share, aad)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return wrapped
-}
-
-// wantError checks the kind of err, its hint and that its text holds what it should.
-func wantError(t *testing.T, what string, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	if err == nil || keyservice.KindOf(err) != kind || keyservice.HintOf(err) == "" || !strings.Contains(err.Error(), text) {
-		t.Errorf("%s: error %v, want kind %s, a hint and the text %q", what, err, kind, text)
-	}
 }
 
 // opening is an escrow key together with an identity: what the suite asks for, and no daemon has.
@@ -141,10 +118,7 @@ func TestConformance(t *testing.T) {
 			keyservicetest.Run(t, func(*testing.T) keyservicetest.Harness {
 				return keyservicetest.Harness{
 					Open: func(t *testing.T, log *slog.Logger) keyservice.Key {
-						key, err := escrow.Open(t.Context(), escrow.Config{Recipients: []string{p.recipient}}, log)
-						if err != nil {
-							t.Fatal(err)
-						}
+						key := keyservicetest.Open(t, escrow.Open, escrow.Config{Recipients: []string{p.recipient}}, log)
 						return opening{key, identities(t, p.identity)}
 					},
 					Form:    forms[i],
@@ -157,8 +131,8 @@ func TestConformance(t *testing.T) {
 
 func TestNothingOpensHere(t *testing.T) {
 	key := open(t, x25519(t).recipient)
-	_, err := key.Unwrap(t.Context(), wrap(t, key), aad)
-	wantError(t, "unwrapping", err, keyservice.Invalid, "only wraps here")
+	_, err := key.Unwrap(t.Context(), keyservicetest.Wrap(t, key, ""), aad)
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Invalid, "only wraps here")
 }
 
 func TestEachRecipientOpens(t *testing.T) {
@@ -170,7 +144,7 @@ func TestEachRecipientOpens(t *testing.T) {
 	for _, i := range []int{0, 3} {
 		files = append(files, pairs[i].identity)
 	}
-	wrapped := wrap(t, open(t, recipients...))
+	wrapped := keyservicetest.Wrap(t, open(t, recipients...), "")
 	for _, file := range []string{
 		pairs[0].identity, pairs[1].identity, pairs[2].identity, pairs[3].identity,
 		"# made by hand\r\n\r\n" + x25519(t).identity + "\n  " + strings.Join(files, "\n"),
@@ -182,7 +156,7 @@ func TestEachRecipientOpens(t *testing.T) {
 	}
 	for _, stranger := range []pair{x25519(t), hybrid(t), sshEd25519(t), sshRSA(t, 2048)} {
 		_, err := identities(t, stranger.identity).Unwrap(wrapped, aad)
-		wantError(t, "a stranger", err, keyservice.Corrupt, "do not open")
+		keyservicetest.CheckKind(t, "a stranger", err, keyservice.Corrupt, "do not open")
 	}
 }
 
@@ -225,7 +199,7 @@ func TestContentThatNoKeyWrote(t *testing.T) {
 		w.Write(make([]byte, n))
 		w.Close()
 		_, err = identities(t, p.identity).Unwrap(keyservice.Wrapped{Bytes: file.Bytes()}, nil)
-		wantError(t, "another content", err, keyservice.Corrupt, "do not open")
+		keyservicetest.CheckKind(t, "another content", err, keyservice.Corrupt, "do not open")
 	}
 }
 
@@ -251,7 +225,7 @@ func TestIdentitiesThatCannotBeUsed(t *testing.T) {
 		"a certificate":          {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no SSH key"},
 	} {
 		_, err := escrow.ParseIdentities([]byte(c.file), func(string) {})
-		wantError(t, name, err, keyservice.Invalid, c.text)
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, c.text)
 		if err != nil && strings.Contains(err.Error(), good[20:40]) {
 			t.Errorf("%s: the error holds an identity", name)
 		}

@@ -17,6 +17,7 @@ import (
 	"filippo.io/age/plugin"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // The test binary is an age plugin when it is called as one. A recipient of it is what it does, then the recipient or
@@ -88,18 +89,18 @@ func installPlugin(t *testing.T) (dir string) {
 func TestPlugin(t *testing.T) {
 	installPlugin(t)
 	p := x25519(t)
-	wrapped := wrap(t, open(t, pluginRecipient("works", p.recipient), sshEd25519(t).recipient))
+	wrapped := keyservicetest.Wrap(t, open(t, pluginRecipient("works", p.recipient), sshEd25519(t).recipient), "")
 	identity := plugin.EncodeIdentity(pluginName, []byte(p.identity))
 	got, err := identities(t, "# a plugin's\n"+identity).Unwrap(wrapped, aad)
 	if err != nil || !bytes.Equal(got, share) {
 		t.Errorf("with the plugin's identity: %v, equal %t", err, bytes.Equal(got, share))
 	}
 	_, err = identities(t, plugin.EncodeIdentity(pluginName, []byte(x25519(t).identity))).Unwrap(wrapped, aad)
-	wantError(t, "another identity", err, keyservice.Corrupt, "do not open")
+	keyservicetest.CheckKind(t, "another identity", err, keyservice.Corrupt, "do not open")
 
 	t.Setenv("PATH", t.TempDir())
 	_, err = identities(t, identity).Unwrap(wrapped, aad)
-	wantError(t, "opening without the plugin", err, keyservice.Invalid, "not installed")
+	keyservicetest.CheckKind(t, "opening without the plugin", err, keyservice.Invalid, "not installed")
 }
 
 func TestPluginsThatDoNotWrap(t *testing.T) {
@@ -115,14 +116,14 @@ func TestPluginsThatDoNotWrap(t *testing.T) {
 		installPlugin(t)
 		key := open(t, append(c.beside, pluginRecipient(does, p.recipient))...)
 		_, err := key.Wrap(t.Context(), "", share, aad)
-		wantError(t, does, err, c.kind, c.text)
+		keyservicetest.CheckKind(t, does, err, c.kind, c.text)
 	}
 	installPlugin(t)
-	wrap(t, open(t, hybrid(t).recipient, pluginRecipient("post-quantum", p.recipient)))
+	keyservicetest.Wrap(t, open(t, hybrid(t).recipient, pluginRecipient("post-quantum", p.recipient)), "")
 
 	t.Setenv("PATH", t.TempDir())
 	_, err := open(t, pluginRecipient("works", p.recipient)).Wrap(t.Context(), "", share, aad)
-	wantError(t, "not installed", err, keyservice.Invalid, `"trousseautest" plugin not found`)
+	keyservicetest.CheckKind(t, "not installed", err, keyservice.Invalid, `"trousseautest" plugin not found`)
 }
 
 // A plugin that waits for a touch that nobody gives takes nothing with it, and what it held up goes on when it ends.
@@ -155,7 +156,7 @@ func TestPluginThatHangs(t *testing.T) {
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err := key.Wrap(soon, "", share, aad)
-	wantError(t, "while the plugin hangs", err, keyservice.Unavailable, "deadline exceeded")
+	keyservicetest.CheckKind(t, "while the plugin hangs", err, keyservice.Unavailable, "deadline exceeded")
 
 	if err := os.Remove(pids); err != nil {
 		t.Fatal(err)
@@ -163,7 +164,7 @@ func TestPluginThatHangs(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	got, err := identities(t, p.identity).Unwrap(wrap(t, key), aad)
+	got, err := identities(t, p.identity).Unwrap(keyservicetest.Wrap(t, key, ""), aad)
 	if err != nil || !bytes.Equal(got, share) {
 		t.Errorf("after the plugin was killed: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
 
@@ -64,12 +65,7 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		var config gcpkms.Config
 		err := strictyaml.Decode("test.yaml", []byte(c.document), &config)
-		if err == nil || !strings.Contains(err.Error(), c.field+":") || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%q: %v, want a problem with %s that says %q", c.document, err, c.field, c.says)
-		}
-		if err != nil && strings.Contains(err.Error(), "ya29.pasted") {
-			t.Errorf("the problem shows a secret: %v", err)
-		}
+		keyservicetest.CheckProblem(t, c.document, err, c.field, c.says, "ya29.pasted")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -21,7 +22,7 @@ import (
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	reason := func(reason string) protoadapt.MessageV1 {
 		return &errdetails.ErrorInfo{Reason: reason, Domain: "googleapis.com"}
 	}
@@ -78,7 +79,7 @@ func TestKinds(t *testing.T) {
 		wantKind(t, err, test.unwrap, test.text)
 		repair()
 	}
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestNotGoogle: what answers in Google's place says nothing about the credential or the key.
@@ -137,7 +138,7 @@ func TestNoAnswer(t *testing.T) {
 func TestComesBackAtOnce(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	repair := fake.Network.Set(testserver.Cut)
 	for range 20 { // so that the wait between attempts of gRPC itself would be long
 		_, err := key.Unwrap(t.Context(), w, aad)

@@ -42,9 +42,7 @@ var (
 // key.
 func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 	if err := config.check(); err != nil {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: "correct the configuration of the key",
-		}
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	return &Key{
 		config: config, link: newLink(config.Endpoint), known: make(map[int64]int64),
@@ -55,11 +53,8 @@ func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 // Wrap implements keyservice.Key. It is one call, and one more for a version that is seen for the first time.
 func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aad []byte) (keyservice.Wrapped, error) {
 	op := "wrapping with " + k.config.ID()
-	if len(secret) == 0 || len(secret) > keyservice.MaxSecretSize {
-		return keyservice.Wrapped{}, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
-			Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", keyservice.MaxSecretSize),
-		}
+	if err := keyservice.CheckSize(op, secret); err != nil {
+		return keyservice.Wrapped{}, err
 	}
 	name := k.config.Key // the service takes the primary version
 	if version != "" {

@@ -29,12 +29,7 @@ func config(fake *gcpkmstest.Fake) gcpkms.Config {
 
 func open(t testing.TB, c gcpkms.Config, log *slog.Logger) *gcpkms.Key {
 	t.Helper()
-	key, err := gcpkms.Open(t.Context(), c, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, gcpkms.Open, c, log)
 }
 
 // start returns a fake and a key that uses it.
@@ -44,40 +39,12 @@ func start(t testing.TB) (*gcpkmstest.Fake, *gcpkms.Key) {
 	return fake, open(t, config(fake), quiet)
 }
 
-var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
-	aad    = []byte("cluster \x00\xff")
-)
+var secret, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 
-func wrap(t testing.TB, key keyservice.Key, version keyservice.VersionID) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), version, secret, aad)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func roundTrip(t testing.TB, key keyservice.Key) {
-	t.Helper()
-	got, err := key.Unwrap(t.Context(), wrap(t, key, ""), aad)
-	if err != nil || string(got) != string(secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, string(got) == string(secret))
-	}
-}
-
+// wantKind is keyservicetest.WantKind, and sees that the error shows no token.
 func wantKind(t testing.TB, err error, kind keyservice.Kind, text string) {
 	t.Helper()
-	switch {
-	case err == nil:
-		t.Fatalf("no error, want %s", kind)
-	case keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text):
-		t.Fatalf("%v (kind %s), want kind %s and %q", err, keyservice.KindOf(err), kind, text)
-	case keyservice.HintOf(err) == "":
-		t.Errorf("no hint with: %v", err)
-	case strings.Contains(err.Error()+keyservice.HintOf(err), gcpkmstest.TokenMark):
-		t.Error("the error holds a token")
-	}
+	keyservicetest.WantKind(t, err, kind, text, gcpkmstest.TokenMark)
 }
 
 func TestConformance(t *testing.T) {
@@ -147,7 +114,7 @@ func flip(answer proto.Message) {
 func TestDamagedAnswers(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	encrypted := func(change func(*kmspb.EncryptResponse)) func(proto.Message) {
 		return func(m proto.Message) {
 			if a, ok := m.(*kmspb.EncryptResponse); ok {
@@ -191,7 +158,7 @@ func TestDamagedAnswers(t *testing.T) {
 func TestOtherVersionThanAsked(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
-	first := wrap(t, key, "").Version
+	first := keyservicetest.Wrap(t, key, "").Version
 	fake.Rotate()
 	fake.Damage(func(m proto.Message) {
 		if a, ok := m.(*kmspb.EncryptResponse); ok {
@@ -214,19 +181,19 @@ func TestProjectNumber(t *testing.T) {
 			a.Name = strings.Replace(a.Name, "trousseau-test", "123456789", 1)
 		}
 	})
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 }
 
 func TestQuotaProject(t *testing.T) {
 	t.Parallel()
 	fake := gcpkmstest.Start(t)
 	c := config(fake)
-	roundTrip(t, open(t, c, quiet))
+	keyservicetest.RoundTrip(t, open(t, c, quiet))
 	if got := fake.QuotaProject(); got != "" {
 		t.Errorf("none is configured, %q was sent", got)
 	}
 	c.QuotaProject = "billing-1"
-	roundTrip(t, open(t, c, quiet))
+	keyservicetest.RoundTrip(t, open(t, c, quiet))
 	if got := fake.QuotaProject(); got != "billing-1" {
 		t.Errorf("the service got %q", got)
 	}

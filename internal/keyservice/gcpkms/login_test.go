@@ -1,17 +1,14 @@
 package gcpkms_test
 
 import (
-	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,50 +16,9 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms/gcpkmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
-
-// log collects log lines.
-type log struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
-func (l *log) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-// rewrite replaces a credential as an agent does: atomically.
-func rewrite(t testing.TB, file credential.File, content string) {
-	t.Helper()
-	if err := os.WriteFile(string(file)+".new", []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(string(file)+".new", string(file)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
 
 // eventually waits for what happens beside the calls.
 func eventually(t testing.TB, what string, holds func() bool) {
@@ -83,10 +39,10 @@ func TestWaysToLogIn(t *testing.T) {
 		"external_account impersonates": fake.ExternalAccountFile(t, true),
 		"impersonated_service_account":  fake.ImpersonationFile(t),
 	} {
-		var logged log
+		var logged keyservicetest.Log
 		c := config(fake)
 		c.CredentialsFile = credential.File(file)
-		roundTrip(t, open(t, c, logged.logger()))
+		keyservicetest.RoundTrip(t, open(t, c, logged.Logger()))
 		kind, _, _ := strings.Cut(name, " ")
 		if !strings.Contains(logged.String(), "credential="+kind) {
 			t.Errorf("%s: the log says %s", name, logged.String())
@@ -113,13 +69,13 @@ func TestDefaultCredentials(t *testing.T) {
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			rewrite(t, credential.File(path), read(t, fake.CredentialsFile))
+			keyservicetest.ReplaceFile(t, credential.File(path), keyservicetest.ReadFile(t, fake.CredentialsFile))
 		}},
 		{"external_account", func() { t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", fake.ExternalAccountFile(t, false)) }},
 	} {
 		test.prepare()
-		var logged log
-		roundTrip(t, open(t, c, logged.logger()))
+		var logged keyservicetest.Log
+		keyservicetest.RoundTrip(t, open(t, c, logged.Logger()))
 		if !strings.Contains(logged.String(), "credential="+test.kind) {
 			t.Errorf("want %s, the log says %s", test.kind, logged.String())
 		}
@@ -156,7 +112,7 @@ func TestNoCredential(t *testing.T) {
 func TestBadCredentials(t *testing.T) {
 	t.Parallel()
 	fake := gcpkmstest.Start(t)
-	good, external := read(t, fake.CredentialsFile), read(t, fake.ExternalAccountFile(t, true))
+	good, external := keyservicetest.ReadFile(t, fake.CredentialsFile), keyservicetest.ReadFile(t, fake.ExternalAccountFile(t, true))
 	file := credential.File(filepath.Join(t.TempDir(), "credential"))
 	for _, test := range []struct{ name, content, text string }{
 		{"no JSON", "ya29.fake-pasted", "no JSON"},
@@ -169,7 +125,7 @@ func TestBadCredentials(t *testing.T) {
 		{"other account", strings.Replace(external, gcpkmstest.Account, "other@trousseau-test.iam.gserviceaccount.com", 1), "PERMISSION_DENIED"},
 		{"revoked key", strings.Replace(good, "0123456789abcdef", "fedcba9876543210", 1), "Invalid JWT Signature"},
 	} {
-		rewrite(t, file, test.content)
+		keyservicetest.ReplaceFile(t, file, test.content)
 		c := config(fake)
 		c.CredentialsFile = file
 		_, err := open(t, c, quiet).Wrap(t.Context(), "", secret, aad)
@@ -218,7 +174,7 @@ func TestTokenServerAnswers(t *testing.T) {
 		c := config(fake)
 		c.CredentialsFile = credential.File(filepath.Join(t.TempDir(), "credential"))
 		tokenURI := regexp.MustCompile(`http://127.0.0.1:\d+/token`)
-		rewrite(t, c.CredentialsFile, tokenURI.ReplaceAllString(read(t, fake.CredentialsFile), server.URL))
+		keyservicetest.ReplaceFile(t, c.CredentialsFile, tokenURI.ReplaceAllString(keyservicetest.ReadFile(t, fake.CredentialsFile), server.URL))
 		_, err := open(t, c, quiet).Wrap(t.Context(), "", secret, aad)
 		server.Close()
 		wantKind(t, err, test.kind, test.text)
@@ -233,24 +189,24 @@ func TestReplacedCredential(t *testing.T) {
 	t.Parallel()
 	fake := gcpkmstest.Start(t)
 	c := config(fake)
-	content := read(t, fake.CredentialsFile)
+	content := keyservicetest.ReadFile(t, fake.CredentialsFile)
 	c.CredentialsFile = credential.File(filepath.Join(t.TempDir(), "credential"))
-	rewrite(t, c.CredentialsFile, content)
-	var logged log
-	key := open(t, c, logged.logger())
-	roundTrip(t, key)
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, content)
+	var logged keyservicetest.Log
+	key := open(t, c, logged.Logger())
+	keyservicetest.RoundTrip(t, key)
 
-	rewrite(t, c.CredentialsFile, "half of a")
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, "half of a")
 	eventually(t, "the log tells of the bad credential", func() bool {
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		return strings.Contains(logged.String(), "logging in failed")
 	})
 	if n := strings.Count(logged.String(), "logging in failed"); n != 1 {
 		t.Errorf("the log tells it %d times", n)
 	}
-	rewrite(t, c.CredentialsFile, read(t, fake.ExternalAccountFile(t, false)))
+	keyservicetest.ReplaceFile(t, c.CredentialsFile, keyservicetest.ReadFile(t, fake.ExternalAccountFile(t, false)))
 	eventually(t, "the new credential is used", func() bool {
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		return strings.Contains(logged.String(), "credential=external_account")
 	})
 	if strings.Contains(logged.String(), gcpkmstest.TokenMark) {
@@ -263,10 +219,10 @@ func TestRevokedToken(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
 	for range 5 {
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		fake.RevokeTokens()
 	}
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestTokenEnds: so is one that has ended, without a call that is refused.
@@ -275,7 +231,7 @@ func TestTokenEnds(t *testing.T) {
 	fake, key := start(t)
 	fake.SetTokenLifetime(2 * time.Second)
 	for range 3 {
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		time.Sleep(2100 * time.Millisecond)
 	}
 	if n := fake.Refused(); n != 0 {
@@ -289,19 +245,10 @@ func TestLoginStalls(t *testing.T) {
 	fake, key := start(t)
 	repair := fake.Logins.Set(testserver.Stall)
 	for range 3 {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() {
+		keyservicetest.CheckCancelled(t, "during a log in", func(ctx context.Context) error {
 			_, err := key.Wrap(ctx, "", secret, aad)
-			done <- err
-		}()
-		time.Sleep(20 * time.Millisecond)
-		cancelled := time.Now()
-		cancel()
-		err := <-done
-		if took := time.Since(cancelled); took > 50*time.Millisecond || !keyservice.Canceled(err) {
-			t.Errorf("cancelled during a log in: after %s, %v", took, err)
-		}
+			return err
+		})
 	}
 	done := make(chan error)
 	go func() {
@@ -325,8 +272,8 @@ func TestNoVariableLogsSecrets(t *testing.T) {
 	os.Stderr = file
 	t.Cleanup(func() { os.Stderr = stderr })
 	_, key := start(t)
-	roundTrip(t, key)
-	if got := read(t, path); got != "" {
+	keyservicetest.RoundTrip(t, key)
+	if got := keyservicetest.ReadFile(t, path); got != "" {
 		t.Errorf("%d bytes were logged", len(got))
 	}
 }

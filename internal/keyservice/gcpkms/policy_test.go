@@ -10,6 +10,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms"
 	"github.com/trousseau-io/trousseau/internal/keyservice/gcpkms/gcpkmstest"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // TestLeastPolicy: the role has what every other test runs with, and each permission of it is needed.
@@ -48,7 +49,7 @@ func TestLeastPolicy(t *testing.T) {
 
 func TestManualHasTheRole(t *testing.T) {
 	t.Parallel()
-	manual := read(t, "../../../docs/keyservices/gcpkms.md")
+	manual := keyservicetest.ReadFile(t, "../../../docs/keyservices/gcpkms.md")
 	c := gcpkms.Config{Key: "projects/my-project/locations/europe-west3/keyRings/clusters/cryptoKeys/k8s"}
 	if role := c.LeastPolicy(); !strings.Contains(manual, role) {
 		t.Errorf("the manual does not have this role:\n%s", role)

@@ -7,40 +7,32 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
-
-func versions(t *testing.T, key keyservice.Key) (newest, previous keyservice.Version) {
-	t.Helper()
-	newest, previous, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newest, previous
-}
 
 // TestPrimaryIsNewest: what counts is which version is primary, not which was made last.
 func TestPrimaryIsNewest(t *testing.T) {
 	t.Parallel()
 	fake, key := start(t)
-	first, _ := versions(t, key)
+	first, _ := keyservicetest.Versions(t, key)
 	fake.AddVersion()
-	if newest, previous := versions(t, key); newest != first || previous.ID != "" {
+	if newest, previous := keyservicetest.Versions(t, key); newest != first || previous.ID != "" {
 		t.Errorf("a version that is not primary was taken: %v, %v", newest, previous)
 	}
 	fake.SetPrimary(2)
-	second, previous := versions(t, key)
+	second, previous := keyservicetest.Versions(t, key)
 	if second.ID == first.ID || previous != first {
 		t.Errorf("after version 2 became primary: %v, %v", second, previous)
 	}
-	w := wrap(t, key, first.ID)
+	w := keyservicetest.Wrap(t, key, first.ID)
 	if w.Version != first.ID {
 		t.Errorf("asked for %q, wrapped by %q", first.ID, w.Version)
 	}
 	fake.SetPrimary(1)
-	if newest, previous := versions(t, key); newest != first || previous.ID != "" {
+	if newest, previous := keyservicetest.Versions(t, key); newest != first || previous.ID != "" {
 		t.Errorf("after version 1 became primary again: %v, %v", newest, previous)
 	}
-	if w := wrap(t, key, second.ID); w.Version != second.ID { // what was adopted stays usable
+	if w := keyservicetest.Wrap(t, key, second.ID); w.Version != second.ID { // what was adopted stays usable
 		t.Errorf("asked for %q, wrapped by %q", second.ID, w.Version)
 	}
 }
@@ -58,7 +50,7 @@ func TestStates(t *testing.T) {
 		if state == kmspb.CryptoKeyVersion_ENABLED {
 			want = keyservice.StateEnabled
 		}
-		newest, previous := versions(t, key)
+		newest, previous := keyservicetest.Versions(t, key)
 		gone := state == kmspb.CryptoKeyVersion_DESTROYED
 		if newest.State != want || newest.Created.IsZero() || (previous.ID == "") != gone || (!gone && previous.State != want) {
 			t.Errorf("%s: newest %v, previous %v", state, newest, previous)

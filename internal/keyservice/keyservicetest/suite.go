@@ -1,5 +1,6 @@
-// Package keyservicetest is what every key service has to pass: one conformance suite for keyservice.Key, and a fake
-// that passes it too and breaks to order. It is imported by tests alone.
+// Package keyservicetest is what every key service has to pass: one conformance suite for keyservice.Key, a fake that
+// passes it too and breaks to order, and what the tests of one key service alone expect as the others do. It is imported by
+// tests alone.
 package keyservicetest
 
 import (
@@ -12,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 )
@@ -75,8 +75,8 @@ func Run(t *testing.T, setup func(t *testing.T) Harness) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			h := setup(t)
-			var logged syncBuffer
-			key := h.Open(t, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+			var logged Log
+			key := h.Open(t, logged.Logger())
 			t.Cleanup(func() {
 				key.Close()
 				noSecrets(t, h, "log", logged.String())
@@ -87,7 +87,7 @@ func Run(t *testing.T, setup func(t *testing.T) Harness) {
 }
 
 func testRoundTrip(t *testing.T, _ Harness, key keyservice.Key) {
-	newest, _ := versions(t, key)
+	newest, _ := Versions(t, key)
 	for _, size := range []int{1, 16, 32, 33, keyservice.MaxSecretSize} {
 		secret := pattern(size)
 		for _, version := range []keyservice.VersionID{"", newest.ID} {
@@ -122,7 +122,7 @@ func testRefusesBadSizes(t *testing.T, h Harness, key keyservice.Key) {
 		_, err := key.Wrap(t.Context(), "", make([]byte, size), suiteAAD)
 		wantKind(t, h, fmt.Sprintf("wrapping %d bytes", size), err, keyservice.Invalid)
 	}
-	newest, _ := versions(t, key)
+	newest, _ := Versions(t, key)
 	for _, size := range []int{0, 1 << 20} {
 		_, err := key.Unwrap(t.Context(), keyservice.Wrapped{Version: newest.ID, Bytes: make([]byte, size)}, suiteAAD)
 		wantKind(t, h, fmt.Sprintf("unwrapping %d bytes", size), err, keyservice.Corrupt, keyservice.Invalid)
@@ -191,10 +191,10 @@ func testUnknownVersion(t *testing.T, h Harness, key keyservice.Key) {
 }
 
 func testVersionsAreStable(t *testing.T, h Harness, key keyservice.Key) {
-	a, _ := versions(t, key)
-	b, _ := versions(t, key)
+	a, _ := Versions(t, key)
+	b, _ := Versions(t, key)
 	other := open(t, h)
-	c, _ := versions(t, other)
+	c, _ := Versions(t, other)
 	if a != b || a.ID != c.ID || !a.Created.Equal(c.Created) {
 		t.Errorf("nothing changed, versions did: %v, %v, another handle: %v", a, b, c)
 	}
@@ -211,13 +211,13 @@ func testRotation(t *testing.T, h Harness, key keyservice.Key) {
 	if h.Rotate == nil {
 		t.Skip("this service cannot rotate")
 	}
-	first, none := versions(t, key)
+	first, none := Versions(t, key)
 	if none.ID != "" {
 		t.Errorf("a key with one version has a previous one: %v", none)
 	}
 	old := wrap(t, key, "", pattern(32))
 	h.Rotate(t)
-	newest, previous := versions(t, key)
+	newest, previous := Versions(t, key)
 	if newest.ID == first.ID || (previous.ID != first.ID && previous.ID != "") {
 		t.Fatalf("after rotating %v: newest %v, previous %v", first, newest, previous)
 	}
@@ -242,9 +242,9 @@ func testRotationAcrossHandles(t *testing.T, h Harness, key keyservice.Key) {
 		t.Skip("this service cannot rotate")
 	}
 	late := open(t, h)
-	versions(t, late)
+	Versions(t, late)
 	h.Rotate(t)
-	newest, _ := versions(t, key)
+	newest, _ := Versions(t, key)
 	w := wrap(t, key, newest.ID, pattern(32))
 	if got, err := late.Unwrap(t.Context(), w, suiteAAD); err != nil || !bytes.Equal(got, pattern(32)) {
 		t.Errorf("a handle that was opened before the rotation does not unwrap what came after it: %v", err)
@@ -255,10 +255,10 @@ func testRecreation(t *testing.T, h Harness, key keyservice.Key) {
 	if h.Recreate == nil {
 		t.Skip("this service cannot recreate a key")
 	}
-	first, _ := versions(t, key)
+	first, _ := Versions(t, key)
 	old := wrap(t, key, "", pattern(32))
 	h.Recreate(t)
-	newest, _ := versions(t, key)
+	newest, _ := Versions(t, key)
 	if newest.ID == first.ID {
 		t.Errorf("the key was deleted and made again, its version is still %q", first.ID)
 	}
@@ -313,19 +313,7 @@ func testCancelled(t *testing.T, h Harness, key keyservice.Key) {
 	}
 	defer h.Stall(t)()
 	for name, call := range calls {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- call(ctx) }()
-		time.Sleep(20 * time.Millisecond)
-		cancelled := time.Now()
-		cancel()
-		err := <-done
-		if took := time.Since(cancelled); took > 50*time.Millisecond {
-			t.Errorf("%s returned %v after its context was cancelled", name, took)
-		}
-		if !keyservice.Canceled(err) {
-			t.Errorf("%s cancelled while the service stalls: %v", name, err)
-		}
+		CheckCancelled(t, name, call)
 	}
 }
 
@@ -373,23 +361,6 @@ func open(t *testing.T, h Harness) keyservice.Key {
 	return key
 }
 
-func versions(t *testing.T, key keyservice.Key) (newest, previous keyservice.Version) {
-	t.Helper()
-	newest, previous, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatalf("listing versions: %v", err)
-	}
-	for _, v := range []keyservice.Version{newest, previous} {
-		if len(v.ID) > keyservice.MaxVersionIDSize || strings.ContainsFunc(string(v.ID), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			t.Errorf("version id %q is not 1 to %d printable characters", v.ID, keyservice.MaxVersionIDSize)
-		}
-	}
-	if newest.ID == "" {
-		t.Fatal("the newest version has no id")
-	}
-	return newest, previous
-}
-
 func wrap(t *testing.T, key keyservice.Key, version keyservice.VersionID, secret []byte) keyservice.Wrapped {
 	t.Helper()
 	w, err := key.Wrap(t.Context(), version, secret, suiteAAD)
@@ -427,21 +398,4 @@ func noSecrets(t *testing.T, h Harness, where, text string) {
 // pattern returns n printable bytes that are found again if they turn up where they should not.
 func pattern(n int) []byte {
 	return bytes.Repeat([]byte("s3cr3t-pattern-"), 8)[:n]
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

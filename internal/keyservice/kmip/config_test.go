@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
@@ -64,9 +65,7 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		var config kmip.Config
 		err := strictyaml.Decode("test.yaml", []byte(strings.Replace(minimal, c.replace, c.by, 1)), &config)
-		if err == nil || !strings.Contains(err.Error(), c.field+":") {
-			t.Errorf("%q: %v, want a problem with %s", c.by, err, c.field)
-		}
+		keyservicetest.CheckProblem(t, c.by, err, c.field, "")
 	}
 }
 
@@ -87,8 +86,6 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := kmip.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-		if err == nil || keyservice.KindOf(err) != keyservice.Invalid || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, "")
 	}
 }

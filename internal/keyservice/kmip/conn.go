@@ -19,10 +19,8 @@ import (
 )
 
 const (
-	connectTimeout   = time.Second             // until the next address is tried
-	handshakeTimeout = 1500 * time.Millisecond // both together leave half of an API server's three seconds
-	headerSize       = 8                       // bytes of tag, type and length
-	maxAnswer        = 64 << 10                // bytes; real answers have a few hundred
+	headerSize = 8        // bytes of tag, type and length
+	maxAnswer  = 64 << 10 // bytes; real answers have a few hundred
 )
 
 // conn is one connection to one server. It serves one request at a time, and none after one that failed.
@@ -47,7 +45,7 @@ type malformedError struct{ error }
 
 // dial connects and agrees on the best of the given versions.
 func dial(ctx context.Context, address string, made *settings, versions []kmip.ProtocolVersion) (*conn, error) {
-	raw, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, "tcp", address)
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +55,7 @@ func dial(ctx context.Context, address string, made *settings, versions []kmip.P
 		config.ServerName, _, _ = net.SplitHostPort(address) // the configuration was checked
 	}
 	c := &conn{Conn: tls.Client(raw, config), raw: raw, made: made, version: versions[len(versions)-1]}
-	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	if err := c.HandshakeContext(shake); err != nil {
+	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, &handshakeError{err}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/ovh/kmip-go/payloads"
 
 	"github.com/trousseau-io/trousseau/internal/credential"
-	"github.com/trousseau-io/trousseau/internal/finding"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip/kmiptest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
@@ -62,24 +62,7 @@ func longLived(t *testing.T, f *kmiptest.Fake, c *kmip.Config) {
 // inspect returns the rules that were found, sorted, without the one that every version has.
 func inspect(t *testing.T, c kmip.Config) []string {
 	t.Helper()
-	found, err := open(t, c, nil).Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []string
-	for _, f := range found {
-		if f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("%s has no fix", f.Rule)
-		}
-		if f.Where == "" || f.What == "" {
-			t.Errorf("%+v says too little", f)
-		}
-		if f.Rule != "kmip-version" {
-			rules = append(rules, f.Rule)
-		}
-	}
-	slices.Sort(rules)
-	return rules
+	return keyservicetest.Rules(keyservicetest.Inspect(t, open(t, c, nil)), "kmip-version")
 }
 
 func TestInspect(t *testing.T) {

@@ -42,9 +42,7 @@ var (
 // an outage stops no daemon from starting. A configuration that can never work is Invalid. The caller closes the key.
 func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 	if err := config.check(); err != nil {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: "correct the configuration of the key",
-		}
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	log = log.With("key", config.ID())
 	return &Key{config: config, form: config.form(), servers: newServers(config, log)}, nil
@@ -53,11 +51,8 @@ func Open(_ context.Context, config Config, log *slog.Logger) (*Key, error) {
 // Wrap implements keyservice.Key. It reads the objects first, unless the version is named and known from the last read.
 func (k *Key) Wrap(ctx context.Context, id keyservice.VersionID, secret, aad []byte) (keyservice.Wrapped, error) {
 	op := "wrapping with " + k.config.ID()
-	if len(secret) == 0 || len(secret) > keyservice.MaxSecretSize {
-		return keyservice.Wrapped{}, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
-			Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", keyservice.MaxSecretSize),
-		}
+	if err := keyservice.CheckSize(op, secret); err != nil {
+		return keyservice.Wrapped{}, err
 	}
 	v, err := k.sealing(ctx, op, id)
 	if err != nil {

@@ -2,11 +2,8 @@ package kmip_test
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,10 +18,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
-var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
-	aad    = []byte("cluster \x00\xff")
-)
+var secret, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 
 // config returns the configuration for the fake's key called name, and for its HMAC key called mac unless that is empty.
 func config(f *kmiptest.Fake, name, mac string) kmip.Config {
@@ -40,73 +34,8 @@ func config(f *kmiptest.Fake, name, mac string) kmip.Config {
 
 func open(t testing.TB, c kmip.Config, log *slog.Logger) *kmip.Key {
 	t.Helper()
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	key, err := kmip.Open(t.Context(), c, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, kmip.Open, c, log)
 }
-
-func wrap(t testing.TB, key keyservice.Key, version keyservice.VersionID) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), version, secret, aad)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func mustOpen(t testing.TB, key keyservice.Key, w keyservice.Wrapped) {
-	t.Helper()
-	got, err := key.Unwrap(t.Context(), w, aad)
-	if err != nil || !bytes.Equal(got, secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, bytes.Equal(got, secret))
-	}
-}
-
-func roundTrip(t testing.TB, key keyservice.Key) {
-	t.Helper()
-	mustOpen(t, key, wrap(t, key, ""))
-}
-
-func wantKind(t testing.TB, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	switch {
-	case err == nil:
-		t.Fatalf("no error, want %s", kind)
-	case keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text):
-		t.Fatalf("%v (kind %s), want kind %s and %q", err, keyservice.KindOf(err), kind, text)
-	case keyservice.HintOf(err) == "":
-		t.Errorf("no hint with: %v", err)
-	}
-	if _, ok := errors.AsType[*keyservice.Error](err); !ok {
-		t.Errorf("%T is no *keyservice.Error", err)
-	}
-}
-
-// log collects log lines.
-type log struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
-func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // TestConformance runs against the fake, with AES-GCM and ReKey, and with AES-CBC and a second key of the same name.
 func TestConformance(t *testing.T) {

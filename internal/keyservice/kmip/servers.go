@@ -94,7 +94,7 @@ func (s *servers) try(ctx context.Context, op string, node *server, request kmip
 		defer cancel()
 	}
 	for {
-		item, reused, err := s.once(attempt, node, request)
+		item, reused, err := s.once(attempt, node, request, left == 1)
 		_, malformed := errors.AsType[*malformedError](err)
 		switch {
 		case err == nil && item.ResultStatus == kmip.ResultStatusSuccess:
@@ -107,8 +107,12 @@ func (s *servers) try(ctx context.Context, op string, node *server, request kmip
 	}
 }
 
+// connectTimeout is how long connecting to a server may take while there is another one to try: it leaves half of an API
+// server's three seconds.
+const connectTimeout = 1500 * time.Millisecond
+
 // once sends the request over one connection, and tells whether it had been used before.
-func (s *servers) once(ctx context.Context, node *server, request kmip.OperationPayload) (
+func (s *servers) once(ctx context.Context, node *server, request kmip.OperationPayload, last bool) (
 	item kmip.ResponseBatchItem, reused bool, err error,
 ) {
 	if err := ctx.Err(); err != nil {
@@ -124,7 +128,13 @@ func (s *servers) once(ctx context.Context, node *server, request kmip.Operation
 	c := node.take(made)
 	reused = c != nil
 	if !reused {
-		if c, err = dial(ctx, node.address, made, s.versions); err != nil {
+		dialing, cancel := ctx, context.CancelFunc(func() {})
+		if !last {
+			dialing, cancel = context.WithTimeout(ctx, connectTimeout)
+		}
+		c, err = dial(dialing, node.address, made, s.versions)
+		cancel()
+		if err != nil {
 			return item, false, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip/kmiptest"
 	"github.com/trousseau-io/trousseau/internal/testserver"
@@ -33,16 +34,16 @@ func TestFailover(t *testing.T) {
 	f, c := fixture(t)
 	dead := testserver.FreeAddress(t)
 	c.Addresses = []string{dead, f.Address}
-	var lines log
-	key := open(t, c, lines.logger())
-	roundTrip(t, key)
-	roundTrip(t, key)
+	var lines keyservicetest.Log
+	key := open(t, c, lines.Logger())
+	keyservicetest.RoundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	if n := strings.Count(lines.String(), "using another server"); n != 1 {
 		t.Errorf("told %d times about the failover, want once:\n%s", n, lines.String())
 	}
 	c.Addresses = []string{dead, testserver.FreeAddress(t)}
 	_, err := open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, dead)
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, dead)
 	if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), c.Addresses[1]) {
 		t.Errorf("error %v", err)
 	}
@@ -55,7 +56,7 @@ func TestFailoverFromAServerThatStalls(t *testing.T) {
 	stalling := testserver.StartProxy(t, f.Address)
 	c.Addresses = []string{stalling.Address, f.Address}
 	key := open(t, c, nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	defer stalling.Set(testserver.Stall)()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -63,7 +64,7 @@ func TestFailoverFromAServerThatStalls(t *testing.T) {
 		t.Error(err)
 	}
 	start := time.Now()
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	if took := time.Since(start); took > 400*time.Millisecond {
 		t.Errorf("the server that stalls was asked again: %v", took)
 	}
@@ -75,24 +76,9 @@ func TestIdleConnectionsThatTheServerClosed(t *testing.T) {
 	f, c := fixture(t)
 	key := open(t, c, nil)
 	for range 3 {
-		w := wrap(t, key, "")
+		w := keyservicetest.Wrap(t, key, "")
 		f.Proxy.Set(testserver.Cut)()
-		mustOpen(t, key, w)
-	}
-}
-
-// replace puts files into the place of others as an agent does.
-func replace(t *testing.T, old, with string) {
-	t.Helper()
-	text, err := os.ReadFile(with)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(old+".new", text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(old+".new", old); err != nil {
-		t.Fatal(err)
+		keyservicetest.Unwrap(t, key, w)
 	}
 }
 
@@ -103,49 +89,49 @@ func TestReplacedFiles(t *testing.T) {
 	dir := t.TempDir()
 	c.CAFile, c.ClientCertFile = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem")
 	c.ClientKeyFile = credential.File(filepath.Join(dir, "key.pem"))
-	var lines log
-	key := open(t, c, lines.logger())
+	var lines keyservicetest.Log
+	key := open(t, c, lines.Logger())
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "ca.pem")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "ca.pem")
 
 	stranger := testserver.NewCA(t)
 	strangerCert, strangerKey := stranger.Issue(t, "stranger")
-	replace(t, c.CAFile, stranger.File)
-	replace(t, c.ClientCertFile, strangerCert)
+	keyservicetest.ReplaceFile(t, c.CAFile, keyservicetest.ReadFile(t, stranger.File))
+	keyservicetest.ReplaceFile(t, c.ClientCertFile, keyservicetest.ReadFile(t, strangerCert))
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "key.pem")
-	replace(t, string(c.ClientKeyFile), f.ClientKey)
+	keyservicetest.WantKind(t, err, keyservice.Denied, "key.pem")
+	keyservicetest.ReplaceFile(t, c.ClientKeyFile, keyservicetest.ReadFile(t, f.ClientKey))
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "no pair")
-	replace(t, string(c.ClientKeyFile), strangerKey)
+	keyservicetest.WantKind(t, err, keyservice.Denied, "no pair")
+	keyservicetest.ReplaceFile(t, c.ClientKeyFile, keyservicetest.ReadFile(t, strangerKey))
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "unknown authority")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "unknown authority")
 	if !strings.Contains(keyservice.HintOf(err), "caFile") {
 		t.Errorf("hint %q", keyservice.HintOf(err))
 	}
 
-	replace(t, c.CAFile, f.CA.File) // now the server refuses the client
+	keyservicetest.ReplaceFile(t, c.CAFile, keyservicetest.ReadFile(t, f.CA.File)) // now the server refuses the client
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "tls:")
-	replace(t, string(c.ClientKeyFile), f.ClientKey)
-	replace(t, c.ClientCertFile, f.ClientCert)
-	roundTrip(t, key)
+	keyservicetest.WantKind(t, err, keyservice.Denied, "tls:")
+	keyservicetest.ReplaceFile(t, c.ClientKeyFile, keyservicetest.ReadFile(t, f.ClientKey))
+	keyservicetest.ReplaceFile(t, c.ClientCertFile, keyservicetest.ReadFile(t, f.ClientCert))
+	keyservicetest.RoundTrip(t, key)
 	if got := f.Client(); got != "client" {
 		t.Errorf("the client is %q", got)
 	}
 
 	second, secondKey := f.CA.Issue(t, "second")
-	replace(t, c.ClientCertFile, second) // half of it
-	roundTrip(t, key)
-	roundTrip(t, key)
+	keyservicetest.ReplaceFile(t, c.ClientCertFile, keyservicetest.ReadFile(t, second)) // half of it
+	keyservicetest.RoundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	if got := f.Client(); got != "client" {
 		t.Errorf("with half a certificate, the client is %q", got)
 	}
 	if n := strings.Count(lines.String(), "no pair"); n != 1 {
 		t.Errorf("told %d times, want once:\n%s", n, lines.String())
 	}
-	replace(t, string(c.ClientKeyFile), secondKey)
-	roundTrip(t, key)
+	keyservicetest.ReplaceFile(t, c.ClientKeyFile, keyservicetest.ReadFile(t, secondKey))
+	keyservicetest.RoundTrip(t, key)
 	if got := f.Client(); got != "second" {
 		t.Errorf("after the certificate was replaced, the client is %q", got)
 	}
@@ -153,7 +139,7 @@ func TestReplacedFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "chmod 0600")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "chmod 0600")
 }
 
 func TestServerName(t *testing.T) {
@@ -161,9 +147,9 @@ func TestServerName(t *testing.T) {
 	_, c := fixture(t)
 	c.TLSServerName = "another.example.com"
 	_, err := open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "another.example.com")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "another.example.com")
 	c.TLSServerName = "kmip"
-	roundTrip(t, open(t, c, nil))
+	keyservicetest.RoundTrip(t, open(t, c, nil))
 }
 
 // TestFirstAnswers has a server that is no KMIP server, a hostile one, and one that does not know the client. None of it
@@ -222,7 +208,7 @@ func TestFirstAnswers(t *testing.T) {
 				ClientKeyFile: credential.File(keyFile), Key: kmip.Object{Name: "k8s"},
 			}, nil)
 			_, err = key.Wrap(t.Context(), "", secret, aad)
-			wantKind(t, err, c.kind, c.text)
+			keyservicetest.WantKind(t, err, c.kind, c.text)
 		})
 	}
 }

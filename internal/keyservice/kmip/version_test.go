@@ -7,18 +7,10 @@ import (
 	kmipgo "github.com/ovh/kmip-go"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip"
 	"github.com/trousseau-io/trousseau/internal/keyservice/kmip/kmiptest"
 )
-
-func versions(t *testing.T, key *kmip.Key) (newest, previous keyservice.Version) {
-	t.Helper()
-	newest, previous, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newest, previous
-}
 
 func setState(f *kmiptest.Fake, uid string, state kmipgo.State) {
 	f.Edit(uid, func(o *kmiptest.Object) { o.State = state })
@@ -29,7 +21,7 @@ func TestStates(t *testing.T) {
 	f := kmiptest.Start(t)
 	uid := f.CreateKey("k8s")
 	key := open(t, config(f, "k8s", ""), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	for _, c := range []struct {
 		state kmipgo.State
 		want  keyservice.State
@@ -41,30 +33,30 @@ func TestStates(t *testing.T) {
 	} {
 		setState(f, uid, c.state)
 		_, err := key.Wrap(t.Context(), w.Version, secret, aad) // known as enabled: the server refuses
-		wantKind(t, err, keyservice.Disabled, "illegal operation")
+		keyservicetest.WantKind(t, err, keyservice.Disabled, "illegal operation")
 		_, err = key.Wrap(t.Context(), "", secret, aad) // read again: nothing is sent
-		wantKind(t, err, keyservice.Disabled, "state")
-		if newest, _ := versions(t, key); newest.State != c.want {
+		keyservicetest.WantKind(t, err, keyservice.Disabled, "state")
+		if newest, _ := keyservicetest.Versions(t, key); newest.State != c.want {
 			t.Errorf("state %d: %s, want %s", c.state, newest.State, c.want)
 		}
 		if c.opens {
-			mustOpen(t, key, w)
+			keyservicetest.Unwrap(t, key, w)
 		} else {
 			_, err = key.Unwrap(t.Context(), w, aad)
-			wantKind(t, err, keyservice.Disabled, "PreActive")
+			keyservicetest.WantKind(t, err, keyservice.Disabled, "PreActive")
 		}
 		setState(f, uid, kmipgo.StateActive)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 	}
 	for _, state := range []kmipgo.State{kmipgo.StateDestroyed, kmipgo.StateDestroyedCompromised} {
 		setState(f, uid, state)
 		_, err := key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, keyservice.NotFound, "")
+		keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 		setState(f, uid, kmipgo.StateActive)
 	}
 	f.Edit(uid, func(o *kmiptest.Object) { o.Usage = kmipgo.CryptographicUsageDecrypt })
 	_, err := key.Wrap(t.Context(), w.Version, secret, aad)
-	wantKind(t, err, keyservice.Invalid, "lacks Encrypt")
+	keyservicetest.WantKind(t, err, keyservice.Invalid, "lacks Encrypt")
 }
 
 // TestNewest: the last active one wraps. One that is not yet active, or no more, does not hide it.
@@ -73,28 +65,28 @@ func TestNewest(t *testing.T) {
 	f := kmiptest.Start(t)
 	first := f.CreateKey("k8s")
 	key := open(t, config(f, "k8s", ""), nil)
-	v1, none := versions(t, key)
+	v1, none := keyservicetest.Versions(t, key)
 	if none != (keyservice.Version{}) || time.Since(v1.Created) > time.Minute {
 		t.Errorf("first version %v, previous %v", v1, none)
 	}
 	second := f.CreateKey("k8s")
 	later := time.Now().Add(time.Hour).Truncate(time.Second)
 	f.Edit(second, func(o *kmiptest.Object) { o.State, o.Activation = kmipgo.StatePreActive, later })
-	if got, before := versions(t, key); got != v1 || before.ID != "" {
+	if got, before := keyservicetest.Versions(t, key); got != v1 || before.ID != "" {
 		t.Errorf("a version that is not active yet changed %v to %v, previous %v", v1, got, before)
 	}
 	setState(f, second, kmipgo.StateActive)
-	v2, before := versions(t, key)
+	v2, before := keyservicetest.Versions(t, key)
 	if v2.ID == v1.ID || before != v1 || !v2.Created.Equal(later) {
 		t.Errorf("newest %v, previous %v", v2, before)
 	}
 	setState(f, first, kmipgo.StateDeactivated)
-	if _, before := versions(t, key); before.State != keyservice.StateOpenOnly {
+	if _, before := keyservicetest.Versions(t, key); before.State != keyservice.StateOpenOnly {
 		t.Errorf("previous %v", before)
 	}
 	setState(f, first, kmipgo.StateActive)
 	setState(f, second, kmipgo.StateDeactivated)
-	if got, _ := versions(t, key); got.ID != v1.ID {
+	if got, _ := keyservicetest.Versions(t, key); got.ID != v1.ID {
 		t.Errorf("after the newest was deactivated: %v", got)
 	}
 }
@@ -108,22 +100,22 @@ func TestLinks(t *testing.T) {
 		uids = append(uids, f.Rekey(uids[len(uids)-1]))
 	}
 	byName := open(t, config(f, "k8s", ""), nil)
-	newest, previous := versions(t, byName)
+	newest, previous := keyservicetest.Versions(t, byName)
 	for _, uid := range uids {
 		c := config(f, "", "")
 		c.Key = kmip.Object{UniqueID: uid}
 		key := open(t, c, nil)
-		if n, p := versions(t, key); n != newest || p != previous {
+		if n, p := keyservicetest.Versions(t, key); n != newest || p != previous {
 			t.Errorf("from %s: %v, %v, want %v, %v", uid, n, p, newest, previous)
 		}
-		mustOpen(t, key, wrap(t, byName, previous.ID))
+		keyservicetest.Unwrap(t, key, keyservicetest.Wrap(t, byName, previous.ID))
 	}
 	setState(f, uids[3], kmipgo.StateDeactivated)
-	if n, _ := versions(t, byName); n.ID != previous.ID {
+	if n, _ := keyservicetest.Versions(t, byName); n.ID != previous.ID {
 		t.Errorf("the last of the chain is deactivated, and the newest is %v", n)
 	}
 	f.Destroy(uids[0])
-	roundTrip(t, byName)
+	keyservicetest.RoundTrip(t, byName)
 }
 
 // TestOnlyOwnObjectsOpen: the name of a version in an envelope must not lead to another key.
@@ -132,11 +124,11 @@ func TestOnlyOwnObjectsOpen(t *testing.T) {
 	f := kmiptest.Start(t)
 	f.CreateKey("mine")
 	uid := f.CreateKey("others")
-	w := wrap(t, open(t, config(f, "others", ""), nil), "")
+	w := keyservicetest.Wrap(t, open(t, config(f, "others", ""), nil), "")
 	mine := open(t, config(f, "mine", ""), nil)
 	for _, id := range []keyservice.VersionID{w.Version, keyservice.VersionID(uid)} {
 		_, err := mine.Unwrap(t.Context(), keyservice.Wrapped{Version: id, Bytes: w.Bytes}, aad)
-		wantKind(t, err, keyservice.NotFound, "no version")
+		keyservicetest.WantKind(t, err, keyservice.NotFound, "no version")
 	}
 }
 
@@ -150,36 +142,36 @@ func TestPairs(t *testing.T) {
 		f.Edit(uid, func(o *kmiptest.Object) { o.Activation = early })
 	}
 	key := open(t, config(f, "k8s", "k8s-mac"), nil)
-	first := wrap(t, key, "")
+	first := keyservicetest.Wrap(t, key, "")
 	mac := f.CreateMAC("k8s-mac")
 	f.Edit(mac, func(o *kmiptest.Object) { o.Activation = early.Add(time.Minute) })
-	newest, previous := versions(t, key)
+	newest, previous := keyservicetest.Versions(t, key)
 	if previous.ID != first.Version || !newest.Created.Equal(early.Add(time.Minute)) {
 		t.Errorf("after the HMAC key: %v, %v", newest, previous)
 	}
 	f.CreateKey("k8s")
-	afterKey, beforeKey := versions(t, key)
+	afterKey, beforeKey := keyservicetest.Versions(t, key)
 	if beforeKey.ID != newest.ID || afterKey.ID == newest.ID {
 		t.Errorf("after the AES key: %v, %v", afterKey, beforeKey)
 	}
-	mustOpen(t, key, first)
+	keyservicetest.Unwrap(t, key, first)
 
 	// Bytes that one AES key made do not even reach another, though both have the same HMAC key.
-	w := wrap(t, key, newest.ID)
+	w := keyservicetest.Wrap(t, key, newest.ID)
 	_, err := key.Unwrap(t.Context(), keyservice.Wrapped{Version: afterKey.ID, Bytes: w.Bytes}, aad)
-	wantKind(t, err, keyservice.Corrupt, "MAC")
+	keyservicetest.WantKind(t, err, keyservice.Corrupt, "MAC")
 
 	setState(f, oldMAC, kmipgo.StateDeactivated)
 	_, err = key.Unwrap(t.Context(), first, aad)
-	wantKind(t, err, keyservice.Disabled, "HMAC key is in state Deactivated")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "HMAC key is in state Deactivated")
 	f.Destroy(oldMAC)
 	_, err = key.Unwrap(t.Context(), first, aad)
-	wantKind(t, err, keyservice.NotFound, "")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 
 	// A version of AES-GCM is none of AES-CBC, and the other way round.
 	plain := open(t, config(f, "k8s", ""), nil)
 	_, err = plain.Unwrap(t.Context(), w, aad)
-	wantKind(t, err, keyservice.NotFound, "")
-	_, err = key.Unwrap(t.Context(), wrap(t, plain, ""), aad)
-	wantKind(t, err, keyservice.NotFound, "")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
+	_, err = key.Unwrap(t.Context(), keyservicetest.Wrap(t, plain, ""), aad)
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 }

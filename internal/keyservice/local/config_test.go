@@ -1,9 +1,9 @@
 package local_test
 
 import (
-	"slices"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/local"
 )
 
@@ -21,16 +21,6 @@ func TestValidate(t *testing.T) {
 		"nothing":          {local.Config{}, []string{"", "keystore"}},
 		"NUL in the paths": {local.Config{Keystore: "/k\x00", PassphraseFile: "/p\x00"}, []string{"keystore", "passphraseFile"}},
 	} {
-		var fields []string
-		c.config.Validate(func(field, problem string) {
-			fields = append(fields, field)
-			if problem == "" {
-				t.Errorf("%s: no problem for %q", name, field)
-			}
-		})
-		slices.Sort(fields)
-		if !slices.Equal(fields, c.fields) {
-			t.Errorf("%s: reported %q, want %q", name, fields, c.fields)
-		}
+		keyservicetest.CheckFields(t, name, c.config.Validate, c.fields)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -59,12 +58,7 @@ func write(t *testing.T, path, content string) string {
 
 func open(t *testing.T, config local.Config, log *slog.Logger) *local.Key {
 	t.Helper()
-	key, err := local.Open(t.Context(), config, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, local.Open, config, log)
 }
 
 func rotate(t *testing.T, config local.Config, words string) keyservice.Version {
@@ -218,12 +212,7 @@ func TestOpenRefuses(t *testing.T) {
 		config := sealed(t)
 		c.spoil(t, &config)
 		_, err := local.Open(t.Context(), config, quiet)
-		if err == nil || keyservice.KindOf(err) != c.kind || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: error %v, want kind %s and a hint", name, err, c.kind)
-		}
-		if err != nil && strings.Contains(err.Error(), words) {
-			t.Errorf("%s: the error holds the passphrase", name)
-		}
+		keyservicetest.CheckKind(t, name, err, c.kind, "", words)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

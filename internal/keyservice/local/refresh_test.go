@@ -6,26 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/local"
 	"github.com/trousseau-io/trousseau/internal/keystore"
 )
-
-// newest lists versions, which must work.
-func newest(t *testing.T, key *local.Key) keyservice.VersionID {
-	t.Helper()
-	v, _, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v.ID
-}
 
 func logger() (*slog.Logger, *bytes.Buffer) {
 	var log bytes.Buffer
@@ -36,7 +26,7 @@ func TestDamagedFileLeavesTheOldVersionsInUse(t *testing.T) {
 	config := sealed(t)
 	log, lines := logger()
 	key := open(t, config, log)
-	was := newest(t, key)
+	was := keyservicetest.Newest(t, key)
 	wrapped, err := key.Wrap(t.Context(), "", []byte("a secret"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +43,7 @@ func TestDamagedFileLeavesTheOldVersionsInUse(t *testing.T) {
 		lines.Reset()
 		spoil()
 		for range 3 {
-			if newest(t, key) != was {
+			if keyservicetest.Newest(t, key) != was {
 				t.Errorf("%s: another version", name)
 			}
 			if _, err := key.Unwrap(t.Context(), wrapped, nil); err != nil {
@@ -63,15 +53,15 @@ func TestDamagedFileLeavesTheOldVersionsInUse(t *testing.T) {
 		if n := strings.Count(lines.String(), "level=ERROR"); n != 1 || !strings.Contains(lines.String(), "hint=") {
 			t.Errorf("%s: %d errors in the log, want 1 with a hint: %s", name, n, lines)
 		}
-		if f := found(t, key, "keystore-unusable"); f.Severity != finding.Error {
+		if f := keyservicetest.Find(t, key, "keystore-unusable"); f.Severity != finding.Error {
 			t.Errorf("%s: found %v", name, f)
 		}
 		write(t, config.Keystore, string(good))
-		newest(t, key)
+		keyservicetest.Newest(t, key)
 		if !strings.Contains(lines.String(), "can be used again") {
 			t.Errorf("%s, repaired: %s", name, lines)
 		}
-		if f := found(t, key, "keystore-unusable"); f.Rule != "" {
+		if f := keyservicetest.Find(t, key, "keystore-unusable"); f.Rule != "" {
 			t.Errorf("%s, repaired: found %v", name, f)
 		}
 	}
@@ -81,7 +71,7 @@ func TestDamagedFileLeavesTheOldVersionsInUse(t *testing.T) {
 func TestNewPassphraseIsTakenOver(t *testing.T) {
 	config := sealed(t)
 	key := open(t, config, quiet)
-	was := newest(t, key)
+	was := keyservicetest.Newest(t, key)
 	again := config.Keystore + ".again"
 	if _, err := keystore.Backup(config.Keystore, cheap(words), again, cheap("another passphrase")); err != nil {
 		t.Fatal(err)
@@ -90,11 +80,11 @@ func TestNewPassphraseIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotated := rotate(t, config, "another passphrase")
-	if newest(t, key) != was {
+	if keyservicetest.Newest(t, key) != was {
 		t.Fatal("opened without the passphrase")
 	}
 	write(t, string(config.PassphraseFile), "another passphrase")
-	if newest(t, key) != rotated.ID {
+	if keyservicetest.Newest(t, key) != rotated.ID {
 		t.Error("the new passphrase was not tried")
 	}
 }
@@ -106,7 +96,7 @@ func TestRejectedFileCostsArgon2idOnce(t *testing.T) {
 	os.Remove(config.Keystore)
 	costly := keystore.Cost{MemoryKiB: 32 << 10, Passes: 1, Lanes: 1}
 	create(t, config, keystore.PassphraseAt(costly, credential.NewSecret([]byte("another passphrase"))))
-	newest(t, key)
+	keyservicetest.Newest(t, key)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 5 {
@@ -125,10 +115,10 @@ func TestLostVersionIsLogged(t *testing.T) {
 	config := sealed(t)
 	log, lines := logger()
 	key := open(t, config, log)
-	lost := newest(t, key)
+	lost := keyservicetest.Newest(t, key)
 	os.Remove(config.Keystore)
 	create(t, config, cheap(words))
-	if newest(t, key) == lost || !strings.Contains(lines.String(), "lacks a version") || !strings.Contains(lines.String(), string(lost)) {
+	if keyservicetest.Newest(t, key) == lost || !strings.Contains(lines.String(), "lacks a version") || !strings.Contains(lines.String(), string(lost)) {
 		t.Errorf("log: %s", lines)
 	}
 }
@@ -147,24 +137,6 @@ func TestUnsealedKeystoreIsLoggedLoudly(t *testing.T) {
 	}
 }
 
-// found returns the finding of a rule, or a zero one.
-func found(t *testing.T, key *local.Key, rule string) finding.Finding {
-	t.Helper()
-	all, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("no fix: %v", f)
-		}
-	}
-	if i := slices.IndexFunc(all, func(f finding.Finding) bool { return f.Rule == rule }); i >= 0 {
-		return all[i]
-	}
-	return finding.Finding{}
-}
-
 func TestInspect(t *testing.T) {
 	unsealed := local.Config{Keystore: filepath.Join(t.TempDir(), "keystore"), Unsealed: true}
 	create(t, unsealed, keystore.Unsealed())
@@ -180,14 +152,14 @@ func TestInspect(t *testing.T) {
 		"keystore-unsealed": unsealed, "keystore-cheap-passphrase": sealed(t), "keystore-secret-beside": beside,
 		"keystore-directory-writable": writable,
 	} {
-		if f := found(t, open(t, config, quiet), rule); f.Severity < finding.Warning || f.Where != config.Keystore {
+		if f := keyservicetest.Find(t, open(t, config, quiet), rule); f.Severity < finding.Warning || f.Where != config.Keystore {
 			t.Errorf("%s: found %v", rule, f)
 		}
-		if f := found(t, open(t, best, quiet), rule); f.Rule != "" {
+		if f := keyservicetest.Find(t, open(t, best, quiet), rule); f.Rule != "" {
 			t.Errorf("%s: found in a good keystore: %v", rule, f)
 		}
 	}
-	if f := found(t, open(t, best, quiet), "keystore-copies"); f.Severity != finding.Info {
+	if f := keyservicetest.Find(t, open(t, best, quiet), "keystore-copies"); f.Severity != finding.Info {
 		t.Errorf("copies: found %v", f)
 	}
 }

@@ -131,9 +131,7 @@ func (c *Config) check() (keyID []byte, err error) {
 		problems = append(problems, fmt.Errorf("mechanism is %q, which is none", c.Mechanism))
 	}
 	if len(problems) > 0 {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: "opening " + c.ID(), Err: errors.Join(problems...), Hint: "correct the configuration of the key",
-		}
+		return nil, keyservice.Misconfigured(c.ID(), errors.Join(problems...))
 	}
 	return keyID, nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/pkcs11"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
@@ -54,33 +55,28 @@ func TestDefaultID(t *testing.T) {
 
 // TestConfigRefuses changes one line of a good document. The error names the field and says what to do.
 func TestConfigRefuses(t *testing.T) {
-	for _, c := range []struct{ replace, by, want string }{
-		{"module: /usr/lib/hsm.so", "module: hsm.so", "module: is \"hsm.so\", which is not an absolute path"},
-		{"module: /usr/lib/hsm.so", `module: "/usr/lib\u0000/hsm.so"`, "module: is"},
-		{"module: /usr/lib/hsm.so", "", "module: missing"},
-		{"token: k8s", "", "set exactly one of token, serial"},
-		{"token: k8s", "token: k8s\nserial: '01'", "set exactly one of token, serial"},
-		{"token: k8s", "token: " + strings.Repeat("x", 33), "token: is longer than 32 bytes"},
-		{"token: k8s", "token: 'k8s '", "token: is longer than 32 bytes, ends with a space"},
-		{"token: k8s", "serial: " + strings.Repeat("x", 17), "serial: is longer than 16 bytes"},
-		{"label: kek-*", "", "set exactly one of label, id"},
-		{"label: kek-*", "label: kek\nid: 0a", "set exactly one of label, id"},
-		{"label: kek-*", "label: '*-*'", "label: has more than one *"},
-		{"label: kek-*", "id: 0ag", "id: "},
-		{"label: kek-*", "id: 0a1", "id: "},
-		{"pinFile: /etc/trousseau/pin", "pinFile: pin", "pinFile: "},
-		{"pinFile: /etc/trousseau/pin", "pin: 123456", "pin"},
-		{"label: kek-*", "label: kek-*\nmechanism: aes-cbc", "mechanism: "},
-		{"label: kek-*", "label: kek-*\nmechanism: rsa-oaep\nhsmIV: true", "hsmIV: is for aes-gcm alone"},
+	for _, c := range []struct{ replace, by, field, text string }{
+		{"module: /usr/lib/hsm.so", "module: hsm.so", "module", "is \"hsm.so\", which is not an absolute path"},
+		{"module: /usr/lib/hsm.so", `module: "/usr/lib\u0000/hsm.so"`, "module", "is"},
+		{"module: /usr/lib/hsm.so", "", "module", "missing"},
+		{"token: k8s", "", "", "set exactly one of token, serial"},
+		{"token: k8s", "token: k8s\nserial: '01'", "", "set exactly one of token, serial"},
+		{"token: k8s", "token: " + strings.Repeat("x", 33), "token", "is longer than 32 bytes"},
+		{"token: k8s", "token: 'k8s '", "token", "is longer than 32 bytes, ends with a space"},
+		{"token: k8s", "serial: " + strings.Repeat("x", 17), "serial", "is longer than 16 bytes"},
+		{"label: kek-*", "", "", "set exactly one of label, id"},
+		{"label: kek-*", "label: kek\nid: 0a", "", "set exactly one of label, id"},
+		{"label: kek-*", "label: '*-*'", "label", "has more than one *"},
+		{"label: kek-*", "id: 0ag", "id", ""},
+		{"label: kek-*", "id: 0a1", "id", ""},
+		{"pinFile: /etc/trousseau/pin", "pinFile: pin", "pinFile", ""},
+		{"pinFile: /etc/trousseau/pin", "pin: 123456", "pin", ""},
+		{"label: kek-*", "label: kek-*\nmechanism: aes-cbc", "mechanism", ""},
+		{"label: kek-*", "label: kek-*\nmechanism: rsa-oaep\nhsmIV: true", "hsmIV", "is for aes-gcm alone"},
 	} {
 		var config pkcs11.Config
 		err := strictyaml.Decode("test.yaml", []byte(strings.Replace(minimal, c.replace, c.by, 1)), &config)
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: %v, want %q", c.by, err, c.want)
-		}
-		if err != nil && strings.Contains(err.Error(), "123456") {
-			t.Errorf("the problem shows a PIN: %v", err)
-		}
+		keyservicetest.CheckProblem(t, c.by, err, c.field, c.text, "123456")
 	}
 }
 
@@ -95,8 +91,6 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := pkcs11.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-		if err == nil || keyservice.KindOf(err) != keyservice.Invalid || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, "")
 	}
 }

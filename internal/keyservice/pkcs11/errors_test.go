@@ -10,6 +10,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // kinds is what a code must mean where it can come from: a call of Unwrap, during a log in or without one.
@@ -52,7 +53,7 @@ func TestEveryCode(t *testing.T) {
 	token, f := token(t), buildFaults(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, f.module))
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	for kind, codes := range kinds {
 		for _, code := range codes {
 			for _, function := range []string{"C_DecryptInit", "C_OpenSession"} {
@@ -63,11 +64,11 @@ func TestEveryCode(t *testing.T) {
 				what := fmt.Sprintf("%s answers %v", function, p11.Error(code))
 				repair := f.order(function, code)
 				_, err := key.Unwrap(t.Context(), w, aad)
-				wantKind(t, what, err, kind, "0x")
+				keyservicetest.CheckKind(t, what, err, kind, "0x")
 				_, err = key.Wrap(t.Context(), w.Version, secret, aad)
-				wantKind(t, what, err, kind, "0x")
+				keyservicetest.CheckKind(t, what, err, kind, "0x")
 				repair()
-				unwrap(t, key, w)
+				keyservicetest.Unwrap(t, key, w)
 			}
 		}
 	}
@@ -85,7 +86,7 @@ func TestWhatModulesSayOfDamage(t *testing.T) {
 		c := config(token, f.module)
 		c.Mechanism = mechanism
 		key := open(t, c)
-		w := wrap(t, key, "")
+		w := keyservicetest.Wrap(t, key, "")
 		damaged := keyservice.Wrapped{Version: w.Version, Bytes: bytes.Clone(w.Bytes)}
 		damaged.Bytes[20] ^= 1
 		for code, kind := range map[uint]keyservice.Kind{
@@ -96,13 +97,13 @@ func TestWhatModulesSayOfDamage(t *testing.T) {
 			what := fmt.Sprintf("%s, %v", mechanism, p11.Error(code))
 			repair := f.order("damaged", code)
 			_, err := key.Unwrap(t.Context(), damaged, aad)
-			wantKind(t, what+" to damaged bytes", err, keyservice.Corrupt, "do not open")
+			keyservicetest.CheckKind(t, what+" to damaged bytes", err, keyservice.Corrupt, "do not open")
 			repair()
 			repair = f.order(function, code)
 			_, err = key.Unwrap(t.Context(), w, aad)
-			wantKind(t, what+" to all", err, kind, "0x")
+			keyservicetest.CheckKind(t, what+" to all", err, kind, "0x")
 			repair()
-			unwrap(t, key, w)
+			keyservicetest.Unwrap(t, key, w)
 		}
 	}
 }
@@ -111,7 +112,7 @@ func TestModuleThatCannotBeLoaded(t *testing.T) {
 	token := token(t)
 	for name, path := range map[string]string{"missing": "/no/such/module.so", "no library": token.Conf} {
 		_, err := open(t, config(token, path)).Wrap(t.Context(), "", secret, aad)
-		wantKind(t, name, err, keyservice.Invalid, "cannot be loaded")
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, "cannot be loaded")
 	}
 }
 
@@ -127,9 +128,9 @@ func TestSoftHSMRefusesSHA256(t *testing.T) {
 		t.Errorf("newest %v, error %v", newest, err)
 	}
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "wrapping", err, keyservice.Invalid, "CKR_ARGUMENTS_BAD")
+	keyservicetest.CheckKind(t, "wrapping", err, keyservice.Invalid, "CKR_ARGUMENTS_BAD")
 	_, err = key.Unwrap(t.Context(), keyservice.Wrapped{Version: newest.ID, Bytes: make([]byte, 256)}, aad)
-	wantKind(t, "unwrapping", err, keyservice.Invalid, "CKR_ARGUMENTS_BAD")
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Invalid, "CKR_ARGUMENTS_BAD")
 }
 
 // TestInitializationVectors sets hsmIV wrongly, both ways. A vector of zeros is never taken for one.
@@ -139,8 +140,8 @@ func TestInitializationVectors(t *testing.T) {
 	c := config(token, module)
 	c.HSMIV = true
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "an HSM that makes no vectors", err, keyservice.Invalid, "no initialization vector")
+	keyservicetest.CheckKind(t, "an HSM that makes no vectors", err, keyservice.Invalid, "no initialization vector")
 	f.order("hsm-iv", 0)
 	_, err = open(t, config(token, f.module)).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "an HSM that takes no vectors", err, keyservice.Invalid, "CKR_MECHANISM_PARAM_INVALID")
+	keyservicetest.CheckKind(t, "an HSM that takes no vectors", err, keyservice.Invalid, "CKR_MECHANISM_PARAM_INVALID")
 }

@@ -9,8 +9,8 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
-	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/pkcs11"
 	"github.com/trousseau-io/trousseau/internal/keyservice/pkcs11/pkcs11test"
 )
@@ -20,26 +20,16 @@ func inspect(t *testing.T, c pkcs11.Config) []string {
 	t.Helper()
 	key := open(t, c)
 	defer key.Close()
-	found, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []string
+	found := keyservicetest.Inspect(t, key)
 	for _, f := range found {
-		if f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("%s has no fix", f.Rule)
-		}
-		if f.Where != c.ID() || f.What == "" {
-			t.Errorf("%+v says too little", f)
-		}
-		if f.Rule != "pkcs11-software" {
-			rules = append(rules, f.Rule)
+		if f.Where != c.ID() {
+			t.Errorf("%+v is not about %s", f, c.ID())
 		}
 	}
+	rules := keyservicetest.Rules(found, "pkcs11-software")
 	if len(rules) == len(found) {
 		t.Error("SoftHSM passes for hardware")
 	}
-	slices.Sort(rules)
 	return rules
 }
 
@@ -114,16 +104,12 @@ func TestInspectToken(t *testing.T) {
 	token := token(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, module))
-	wrap(t, key, "")
+	keyservicetest.Wrap(t, key, "")
 	token.TryPIN("a wrong PIN")
-	found, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(found, func(f finding.Finding) bool { return f.Rule == "pkcs11-pin-tries" && f.Fix != "" }) {
-		t.Errorf("found %+v", found)
+	if f := keyservicetest.Find(t, key, "pkcs11-pin-tries"); f.Fix == "" {
+		t.Errorf("found %+v", f)
 	}
 	token.TakeAway()
-	_, err = key.Inspect(t.Context())
-	wantKind(t, "inspecting while the token is away", err, keyservice.Unavailable, "no such token")
+	_, err := key.Inspect(t.Context())
+	keyservicetest.CheckKind(t, "inspecting while the token is away", err, keyservice.Unavailable, "no such token")
 }

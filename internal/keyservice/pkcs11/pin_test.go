@@ -10,6 +10,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // TestWrongPIN counts how often a token is offered a PIN that it refuses: once, by all keys of the process together.
@@ -23,21 +24,21 @@ func TestWrongPIN(t *testing.T) {
 	for range 8 {
 		calls.Go(func() {
 			_, err := key.Wrap(t.Context(), "", secret, aad)
-			wantKind(t, "wrapping", err, keyservice.Denied, "PIN")
+			keyservicetest.CheckKind(t, "wrapping", err, keyservice.Denied, "PIN")
 		})
 	}
 	calls.Wait()
 	key.Close()
 	_, err := reloaded.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "another key", err, keyservice.Denied, "refused this PIN before")
+	keyservicetest.CheckKind(t, "another key", err, keyservice.Denied, "refused this PIN before")
 	if n := f.calls("C_Login"); n != 1 {
 		t.Errorf("the wrong PIN was tried %d times", n)
 	}
 	token.WritePIN("another wrong PIN")
 	_, err = reloaded.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "another wrong PIN", err, keyservice.Denied, "CKR_PIN_INCORRECT")
+	keyservicetest.CheckKind(t, "another wrong PIN", err, keyservice.Denied, "CKR_PIN_INCORRECT")
 	token.WritePIN(token.PIN)
-	unwrap(t, reloaded, wrap(t, reloaded, ""))
+	keyservicetest.RoundTrip(t, reloaded)
 	if n := f.calls("C_Login"); n != 3 {
 		t.Errorf("three PINs were tried %d times", n)
 	}
@@ -49,13 +50,13 @@ func TestLastTryIsLeftToOthers(t *testing.T) {
 	repair := f.order("final-try", 0)
 	key := open(t, config(token, f.module))
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "final try", err, keyservice.Denied, "locks after one more")
+	keyservicetest.CheckKind(t, "final try", err, keyservice.Denied, "locks after one more")
 	repair()
 	repair = f.order("C_Login", p11.CKR_PIN_LOCKED)
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "locked", err, keyservice.Denied, "CKR_PIN_LOCKED")
+	keyservicetest.CheckKind(t, "locked", err, keyservice.Denied, "CKR_PIN_LOCKED")
 	repair()
-	unwrap(t, key, wrap(t, key, "")) // unlocked by the security officer, the PIN as before
+	keyservicetest.RoundTrip(t, key) // unlocked by the security officer, the PIN as before
 }
 
 func TestPINFile(t *testing.T) {
@@ -66,12 +67,12 @@ func TestPINFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "PIN that others can read", err, keyservice.Denied, "chmod 0600")
+	keyservicetest.CheckKind(t, "PIN that others can read", err, keyservice.Denied, "chmod 0600")
 	os.Remove(token.PINFile)
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "no PIN", err, keyservice.Denied, "no such file")
+	keyservicetest.CheckKind(t, "no PIN", err, keyservice.Denied, "no such file")
 	token.WritePIN(token.PIN)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	os.Remove(token.PINFile)
-	unwrap(t, key, w) // logged in, it needs no PIN
+	keyservicetest.Unwrap(t, key, w) // logged in, it needs no PIN
 }

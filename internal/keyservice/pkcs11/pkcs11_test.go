@@ -3,9 +3,7 @@
 package pkcs11_test
 
 import (
-	"bytes"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 
@@ -36,47 +34,10 @@ func config(token *pkcs11test.Token, path string) pkcs11.Config {
 
 func open(t testing.TB, c pkcs11.Config) *pkcs11.Key {
 	t.Helper()
-	key, err := pkcs11.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, pkcs11.Open, c, nil)
 }
 
-var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
-	aad    = []byte("cluster \x00\xff")
-)
-
-func wrap(t testing.TB, key keyservice.Key, version keyservice.VersionID) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), version, secret, aad)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func unwrap(t testing.TB, key keyservice.Key, w keyservice.Wrapped) {
-	t.Helper()
-	got, err := key.Unwrap(t.Context(), w, aad)
-	if err != nil || !bytes.Equal(got, secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, bytes.Equal(got, secret))
-	}
-}
-
-func wantKind(t testing.TB, what string, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	switch {
-	case err == nil:
-		t.Errorf("%s: no error, want %s", what, kind)
-	case keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text):
-		t.Errorf("%s: %v (kind %s), want kind %s and %q", what, err, keyservice.KindOf(err), kind, text)
-	case keyservice.HintOf(err) == "":
-		t.Errorf("%s: no hint with: %v", what, err)
-	}
-}
+var secret, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 
 // outside calls f with SoftHSM itself, as somebody else in this process might use it, and a session whose user is logged in.
 func outside(t testing.TB, token *pkcs11test.Token, f func(library *p11.Ctx, session p11.SessionHandle)) {
@@ -180,11 +141,7 @@ func harness(t *testing.T, m mode, path string, f *faults) keyservicetest.Harnes
 	c.Mechanism, c.HSMIV = m.mechanism, m.hsmIV
 	h := keyservicetest.Harness{
 		Open: func(t *testing.T, log *slog.Logger) keyservice.Key {
-			key, err := pkcs11.Open(t.Context(), c, log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return key
+			return keyservicetest.Open(t, pkcs11.Open, c, log)
 		},
 		Form:   m.form,
 		Rotate: func(*testing.T) { m.generate(token, "kek-2") },
@@ -234,31 +191,31 @@ func TestKeysShareAModule(t *testing.T) {
 	gone := first
 	gone.Token = "gone"
 	c := open(t, gone)
-	wrap(t, a, "")
+	keyservicetest.Wrap(t, a, "")
 	var calls sync.WaitGroup
 	calls.Go(func() { // its token is away, and it has the module started anew under the others
 		for range 20 {
 			_, err := c.Wrap(t.Context(), "", secret, aad)
-			wantKind(t, "token away", err, keyservice.Unavailable, "no such token")
+			keyservicetest.CheckKind(t, "token away", err, keyservice.Unavailable, "no such token")
 		}
 	})
 	for _, key := range []keyservice.Key{a, b} {
 		for range 4 {
 			calls.Go(func() {
 				for range 10 {
-					unwrap(t, key, wrap(t, key, ""))
+					keyservicetest.RoundTrip(t, key)
 				}
 			})
 		}
 	}
 	calls.Wait()
-	if _, err := b.Unwrap(t.Context(), wrap(t, a, ""), aad); keyservice.KindOf(err) != keyservice.NotFound {
+	if _, err := b.Unwrap(t.Context(), keyservicetest.Wrap(t, a, ""), aad); keyservice.KindOf(err) != keyservice.NotFound {
 		t.Errorf("one key opens what another wrapped: %v", err)
 	}
 	a.Close()
-	unwrap(t, b, wrap(t, b, "")) // closing one ends neither the library nor the log in of the other
+	keyservicetest.RoundTrip(t, b) // closing one ends neither the library nor the log in of the other
 	b.Close()
-	unwrap(t, open(t, first), wrap(t, open(t, first), ""))
+	keyservicetest.Unwrap(t, open(t, first), keyservicetest.Wrap(t, open(t, first), ""))
 }
 
 // TestRecovers makes the token forget in each way that can be had, and expects that the next call works.
@@ -266,7 +223,7 @@ func TestRecovers(t *testing.T) {
 	token := token(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, module))
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	for name, disturb := range map[string]func(){
 		"library ended": func() { finalize(t, token) },
 		"sessions closed": func() {
@@ -287,9 +244,9 @@ func TestRecovers(t *testing.T) {
 		"token away and back": func() { token.TakeAway()() },
 	} {
 		disturb()
-		unwrap(t, key, w)
+		keyservicetest.Unwrap(t, key, w)
 		disturb()
-		if wrap(t, key, "").Version != w.Version {
+		if keyservicetest.Wrap(t, key, "").Version != w.Version {
 			t.Errorf("%s: another version", name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 )
 
 // TestHangingModule makes more calls than a key has sessions while the module hangs. Those that are left behind are few, and
@@ -18,7 +19,7 @@ func TestHangingModule(t *testing.T) {
 	token, f := token(t), buildFaults(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, f.module))
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	count := func() (n int) {
 		for _, name := range []string{"C_DecryptInit", "C_GetSlotList", "C_OpenSession", "C_GetTokenInfo", "C_GetSessionInfo"} {
 			n += f.calls(name)
@@ -34,7 +35,7 @@ func TestHangingModule(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			_, err := key.Unwrap(ctx, w, aad)
-			wantKind(t, "unwrapping", err, keyservice.Unavailable, "deadline exceeded")
+			keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Unavailable, "deadline exceeded")
 			if took := time.Since(start); took > time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -46,7 +47,7 @@ func TestHangingModule(t *testing.T) {
 	}
 	resume()
 	for range 3 * sessions {
-		unwrap(t, key, w)
+		keyservicetest.Unwrap(t, key, w)
 	}
 	if n := f.calls("C_OpenSession") - f.calls("C_CloseSession"); n > sessions {
 		t.Errorf("%d sessions are open", n)
@@ -62,7 +63,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 	token, f := token(t), buildFaults(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, f.module))
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	defer f.order("stall", 0)()
 	start := time.Now()
 	key.Close()
@@ -70,5 +71,5 @@ func TestCloseDoesNotWait(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	_, err := key.Unwrap(t.Context(), w, aad)
-	wantKind(t, "unwrapping", err, keyservice.Unavailable, "closed")
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Unavailable, "closed")
 }

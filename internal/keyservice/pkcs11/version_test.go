@@ -10,17 +10,9 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/pkcs11"
 )
-
-func versions(t *testing.T, key keyservice.Key) (newest, previous keyservice.Version) {
-	t.Helper()
-	newest, previous, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return newest, previous
-}
 
 // TestVersionsAreOrderedByLabel makes keys in an order that is neither that of their labels nor that of the alphabet.
 func TestVersionsAreOrderedByLabel(t *testing.T) {
@@ -42,7 +34,7 @@ func TestVersionsAreOrderedByLabel(t *testing.T) {
 			token.GenerateAES(label)
 		}
 		want, before = ids(t, c, labels[1]), ids(t, c, labels[0])
-		newest, previous := versions(t, key)
+		newest, previous := keyservicetest.Versions(t, key)
 		if newest.ID != want || previous.ID != before {
 			t.Errorf("%s: newest is %s, previous %s, want %s (%s) and %s (%s)", pattern, newest.ID, previous.ID,
 				want, labels[1], before, labels[0])
@@ -50,7 +42,7 @@ func TestVersionsAreOrderedByLabel(t *testing.T) {
 		for _, label := range labels[2:] {
 			token.GenerateAES(label)
 			was := newest
-			newest, previous = versions(t, key)
+			newest, previous = keyservicetest.Versions(t, key)
 			if newest.ID != ids(t, c, label) || previous.ID != was.ID {
 				t.Errorf("%s: %s is not the newest", pattern, label)
 			}
@@ -65,7 +57,7 @@ func ids(t *testing.T, c pkcs11.Config, label string) keyservice.VersionID {
 	c.Label = label
 	key := open(t, c)
 	defer key.Close()
-	newest, _ := versions(t, key)
+	newest, _ := keyservicetest.Versions(t, key)
 	return newest.ID
 }
 
@@ -76,10 +68,10 @@ func TestKeyByID(t *testing.T) {
 	want := ids(t, c, "kek-1")
 	c.Label, c.KeyID = "", fmt.Sprintf("%X", "kek-1")
 	key := open(t, c)
-	if newest, previous := versions(t, key); newest.ID != want || previous.ID != "" {
+	if newest, previous := keyservicetest.Versions(t, key); newest.ID != want || previous.ID != "" {
 		t.Errorf("newest %v, previous %v, want %s alone", newest, previous, want)
 	}
-	unwrap(t, key, wrap(t, key, ""))
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestVersionSurvivesItsName renames a key: the version is of the material.
@@ -87,12 +79,12 @@ func TestVersionSurvivesItsName(t *testing.T) {
 	token := token(t)
 	token.GenerateAES("kek-1")
 	key := open(t, config(token, module))
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	set(t, token, "kek-1", p11.NewAttribute(p11.CKA_LABEL, "kek-2"), p11.NewAttribute(p11.CKA_ID, []byte{7}))
-	if newest, _ := versions(t, key); newest.ID != w.Version {
+	if newest, _ := keyservicetest.Versions(t, key); newest.ID != w.Version {
 		t.Errorf("the version was %s and is %s", w.Version, newest.ID)
 	}
-	unwrap(t, key, w)
+	keyservicetest.Unwrap(t, key, w)
 }
 
 func TestStatesAndDates(t *testing.T) {
@@ -100,31 +92,31 @@ func TestStatesAndDates(t *testing.T) {
 	token.Tool("--keygen", "--key-type", "AES:32", "--label", "kek-1") // SoftHSM does not show the dates of private keys
 	token.GenerateAES("kek-2")
 	key := open(t, config(token, module))
-	second := wrap(t, key, "")
+	second := keyservicetest.Wrap(t, key, "")
 	set(t, token, "kek-2", p11.NewAttribute(p11.CKA_ENCRYPT, false))
 	set(t, token, "kek-1", p11.NewAttribute(p11.CKA_START_DATE, []byte("20260401")))
-	newest, previous := versions(t, key)
+	newest, previous := keyservicetest.Versions(t, key)
 	if newest.State != keyservice.StateOpenOnly || !newest.Created.IsZero() {
 		t.Errorf("newest is %v, want one that opens only and has no date", newest)
 	}
 	if previous.State != keyservice.StateEnabled || !previous.Created.Equal(time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("previous is %v, want an enabled one of 2026-04-01", previous)
 	}
-	unwrap(t, key, second)
+	keyservicetest.Unwrap(t, key, second)
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "wrapping with the newest", err, keyservice.Disabled, "CKR_KEY_FUNCTION_NOT_PERMITTED")
-	first := wrap(t, key, previous.ID)
+	keyservicetest.CheckKind(t, "wrapping with the newest", err, keyservice.Disabled, "CKR_KEY_FUNCTION_NOT_PERMITTED")
+	first := keyservicetest.Wrap(t, key, previous.ID)
 
 	set(t, token, "kek-2", p11.NewAttribute(p11.CKA_ENCRYPT, true))
 	set(t, token, "kek-1", p11.NewAttribute(p11.CKA_DECRYPT, false))
-	if newest, previous = versions(t, key); newest.State != keyservice.StateEnabled || previous.ID != "" {
+	if newest, previous = keyservicetest.Versions(t, key); newest.State != keyservice.StateEnabled || previous.ID != "" {
 		t.Errorf("newest is %v, previous %v, want an enabled one and none that can tell what it is", newest, previous)
 	}
 	restarted := open(t, config(token, module)) // which does not remember which key is which
 	_, err = restarted.Unwrap(t.Context(), first, aad)
-	wantKind(t, "unwrapping", err, keyservice.Disabled, `"kek-1"`)
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Disabled, `"kek-1"`)
 	set(t, token, "kek-1", p11.NewAttribute(p11.CKA_DECRYPT, true))
-	unwrap(t, restarted, first)
+	keyservicetest.Unwrap(t, restarted, first)
 }
 
 func TestAmbiguous(t *testing.T) {
@@ -133,14 +125,14 @@ func TestAmbiguous(t *testing.T) {
 	token.GenerateAES("kek-1")
 	c := config(token, module)
 	_, err := open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "two keys with one label", err, keyservice.Invalid, `"kek-1"`)
+	keyservicetest.CheckKind(t, "two keys with one label", err, keyservice.Invalid, `"kek-1"`)
 	c.Token = "k9s"
 	_, err = open(t, c).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "no such token", err, keyservice.Unavailable, "no such token")
+	keyservicetest.CheckKind(t, "no such token", err, keyservice.Unavailable, "no such token")
 	token.AddToken()
 	finalize(t, token)
 	_, err = open(t, config(token, module)).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, "two tokens with one label", err, keyservice.Invalid, "more than one token")
+	keyservicetest.CheckKind(t, "two tokens with one label", err, keyservice.Invalid, "more than one token")
 }
 
 func TestTokenBySerial(t *testing.T) {
@@ -163,5 +155,5 @@ func TestTokenBySerial(t *testing.T) {
 	c := config(token, module)
 	c.Token, c.Serial = "", serial
 	key := open(t, c)
-	unwrap(t, key, wrap(t, key, ""))
+	keyservicetest.RoundTrip(t, key)
 }

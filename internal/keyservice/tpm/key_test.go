@@ -1,12 +1,10 @@
 package tpm_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,12 +49,7 @@ func create(t *testing.T, config tpm.Config) keyservice.VersionID {
 
 func open(t *testing.T, config tpm.Config, log *slog.Logger) *tpm.Key {
 	t.Helper()
-	key, err := tpm.Open(t.Context(), config, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, tpm.Open, config, log)
 }
 
 func write(t *testing.T, path, content string) string {
@@ -83,22 +76,6 @@ func rotate(t *testing.T, config tpm.Config) keyservice.VersionID {
 		t.Fatal(err)
 	}
 	return v.ID
-}
-
-func newest(t *testing.T, key *tpm.Key) keyservice.VersionID {
-	t.Helper()
-	v, _, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v.ID
-}
-
-func wantError(t *testing.T, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	if err == nil || keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text) || keyservice.HintOf(err) == "" {
-		t.Errorf("error %v, want kind %s with %q and a hint (%q)", err, kind, text, keyservice.HintOf(err))
-	}
 }
 
 // A key that is open does not need the TPM: what a TPM does wrong is tested below, and in package tpmseal.
@@ -132,16 +109,16 @@ func TestStartsWithoutTheTPM(t *testing.T) {
 		"PCR changed": {func() { device.Extend(7) }, device.Restart, keyservice.Denied, "PCR 7 changed"},
 		"TPM away":    {device.Stop, device.Start, keyservice.Unavailable, "does not answer"},
 	} {
-		var log bytes.Buffer
+		var log keyservicetest.Log
 		c.spoil()
-		key := open(t, config, slog.New(slog.NewTextHandler(&log, nil)))
+		key := open(t, config, log.Logger())
 		_, _, err := key.Versions(t.Context())
-		wantError(t, err, c.kind, c.text)
+		keyservicetest.WantKind(t, err, c.kind, c.text)
 		_, err = key.Wrap(t.Context(), "", []byte("a secret"), nil)
-		wantError(t, err, c.kind, c.text)
+		keyservicetest.WantKind(t, err, c.kind, c.text)
 		_, err = key.Unwrap(t.Context(), keyservice.Wrapped{Version: "v", Bytes: make([]byte, 60)}, nil)
-		wantError(t, err, c.kind, c.text)
-		if f := found(t, key, "tpm-refuses"); f.Severity != finding.Error || !strings.Contains(f.What, c.text) {
+		keyservicetest.WantKind(t, err, c.kind, c.text)
+		if f := keyservicetest.Find(t, key, "tpm-refuses"); f.Severity != finding.Error || !strings.Contains(f.What, c.text) {
 			t.Errorf("%s: found %v", name, f)
 		}
 		if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "hint=") {
@@ -170,13 +147,13 @@ func TestWrongAuthIsTriedOnce(t *testing.T) {
 	key := open(t, config, quiet)
 	for range 10 {
 		_, _, err := key.Versions(t.Context())
-		wantError(t, err, keyservice.Denied, "TPM_RC_AUTH_FAIL")
+		keyservicetest.WantKind(t, err, keyservice.Denied, "TPM_RC_AUTH_FAIL")
 	}
-	if f := found(t, key, "tpm-lockout"); f.Severity != finding.Warning || !strings.Contains(f.What, "counted 1 wrong") {
+	if f := keyservicetest.Find(t, key, "tpm-lockout"); f.Severity != finding.Warning || !strings.Contains(f.What, "counted 1 wrong") {
 		t.Errorf("found %v", f)
 	}
 	write(t, auth, "right")
-	if newest(t, key) != id {
+	if keyservicetest.Newest(t, key) != id {
 		t.Error("another version")
 	}
 }
@@ -190,25 +167,25 @@ func TestPCRsChangeWhileInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := found(t, key, "tpm-pcrs-changed"); f.Rule != "" {
+	if f := keyservicetest.Find(t, key, "tpm-pcrs-changed"); f.Rule != "" {
 		t.Errorf("nothing changed, found %v", f)
 	}
 	rotated := rotate(t, config)
 	device.Extend(7)
-	if newest(t, key) != wrapped.Version {
+	if keyservicetest.Newest(t, key) != wrapped.Version {
 		t.Error("the new keystore was opened although PCR 7 has changed")
 	}
 	if _, err := key.Unwrap(t.Context(), wrapped, nil); err != nil {
 		t.Error(err)
 	}
 	for _, rule := range []string{"tpm-pcrs-changed", "keystore-unusable"} {
-		if f := found(t, key, rule); f.Severity != finding.Error || !strings.Contains(f.What, "PCR 7") {
+		if f := keyservicetest.Find(t, key, rule); f.Severity != finding.Error || !strings.Contains(f.What, "PCR 7") {
 			t.Errorf("%s: found %v", rule, f)
 		}
 	}
 	device.Restart()
 	for range 100 {
-		if newest(t, key) == rotated {
+		if keyservicetest.Newest(t, key) == rotated {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -235,16 +212,7 @@ func TestCancelledWhileTheTPMStalls(t *testing.T) {
 	}
 	defer proxy.Set(testserver.Stall)()
 	for name, call := range remaining {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- call(ctx) }()
-		time.Sleep(20 * time.Millisecond)
-		cancelled := time.Now()
-		cancel()
-		err := <-done
-		if took := time.Since(cancelled); took > 50*time.Millisecond || !keyservice.Canceled(err) {
-			t.Errorf("%s: %v, %s after its context was cancelled", name, err, took)
-		}
+		keyservicetest.CheckCancelled(t, name, call)
 	}
 }
 
@@ -281,7 +249,7 @@ func TestOpenRefuses(t *testing.T) {
 		config := created(t, device)
 		c.spoil(t, &config)
 		_, err := tpm.Open(t.Context(), config, quiet)
-		wantError(t, err, c.kind, c.text)
+		keyservicetest.WantKind(t, err, c.kind, c.text)
 		if !strings.Contains(keyservice.HintOf(err), c.hint) {
 			t.Errorf("%s: hint %q, want one with %q", name, keyservice.HintOf(err), c.hint)
 		}
@@ -293,49 +261,31 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// found returns the finding of a rule, or a zero one.
-func found(t *testing.T, key *tpm.Key, rule string) finding.Finding {
-	t.Helper()
-	all, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.Severity >= finding.Warning && f.Fix == "" || f.Where == "" {
-			t.Errorf("no fix, or no place: %v", f)
-		}
-	}
-	if i := slices.IndexFunc(all, func(f finding.Finding) bool { return f.Rule == rule }); i >= 0 {
-		return all[i]
-	}
-	return finding.Finding{}
-}
-
 func TestInspect(t *testing.T) {
 	device := tpmtest.Start(t)
 	config := created(t, device)
 	key := open(t, config, quiet)
 	for rule, severity := range map[string]finding.Severity{"tpm-simulated": finding.Warning, "keystore-copies": finding.Info} {
-		if f := found(t, key, rule); f.Severity != severity {
+		if f := keyservicetest.Find(t, key, rule); f.Severity != severity {
 			t.Errorf("%s: found %v", rule, f)
 		}
 	}
-	if f := found(t, key, "keystore-copies"); !strings.Contains(f.Fix, "docs/keyservices/tpm.md") {
+	if f := keyservicetest.Find(t, key, "keystore-copies"); !strings.Contains(f.Fix, "docs/keyservices/tpm.md") {
 		t.Errorf("found %v", f)
 	}
 	for _, rule := range []string{"tpm-refuses", "tpm-no-pcrs", "tpm-pcrs-changed", "tpm-lockout", "tpm-unavailable", "tpm-not-shared"} {
-		if f := found(t, key, rule); f.Rule != "" {
+		if f := keyservicetest.Find(t, key, rule); f.Rule != "" {
 			t.Errorf("found in a good node: %v", f)
 		}
 	}
 	if _, err := config.Reseal(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if f := found(t, key, "tpm-no-pcrs"); f.Severity != finding.Warning {
+	if f := keyservicetest.Find(t, key, "tpm-no-pcrs"); f.Severity != finding.Warning {
 		t.Errorf("found %v", f)
 	}
 	write(t, config.SealedKey, "hello")
-	if f := found(t, key, "tpm-sealed-key-unusable"); f.Severity != finding.Error {
+	if f := keyservicetest.Find(t, key, "tpm-sealed-key-unusable"); f.Severity != finding.Error {
 		t.Errorf("found %v", f)
 	}
 	key.Close()
@@ -346,7 +296,7 @@ func TestInspect(t *testing.T) {
 	config = created(t, device)
 	key = open(t, config, quiet)
 	device.Stop()
-	if f := found(t, key, "tpm-unavailable"); f.Severity != finding.Warning {
+	if f := keyservicetest.Find(t, key, "tpm-unavailable"); f.Severity != finding.Warning {
 		t.Errorf("found %v", f)
 	}
 }
@@ -367,17 +317,7 @@ func TestValidate(t *testing.T) {
 	} {
 		config := good
 		c.change(&config)
-		var fields []string
-		config.Validate(func(field, problem string) {
-			fields = append(fields, field)
-			if problem == "" {
-				t.Errorf("%s: no problem for %q", name, field)
-			}
-		})
-		slices.Sort(fields)
-		if !slices.Equal(fields, c.fields) {
-			t.Errorf("%s: reported %q, want %q", name, fields, c.fields)
-		}
+		keyservicetest.CheckFields(t, name, config.Validate, c.fields)
 	}
 	if id := good.ID(); id != "tpm" {
 		t.Errorf("id %q", id)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/local"
 	"github.com/trousseau-io/trousseau/internal/keyservice/tpm"
 	"github.com/trousseau-io/trousseau/internal/keyservice/tpm/tpmtest"
@@ -81,7 +82,7 @@ func TestTwoNodes(t *testing.T) {
 	first, device := created(t, tpmtest.Start(t)), tpmtest.Start(t)
 	second := node(t, device)
 	second.AuthFile = credential.File(write(t, filepath.Join(t.TempDir(), "auth"), "an auth value"))
-	wantError(t, carry(t, first, second), keyservice.NotFound, "no such file") // the keystore
+	keyservicetest.WantKind(t, carry(t, first, second), keyservice.NotFound, "no such file") // the keystore
 	copyKeystore(t, first, second)
 	if err := carry(t, first, second); err != nil {
 		t.Fatal(err)
@@ -102,7 +103,7 @@ func TestTwoNodes(t *testing.T) {
 	// A rotated keystore is copied as it is: its key stays the same.
 	rotated := rotate(t, first)
 	copyKeystore(t, first, second)
-	if newest(t, key) != rotated {
+	if keyservicetest.Newest(t, key) != rotated {
 		t.Error("the second node did not take the rotated keystore over")
 	}
 
@@ -110,10 +111,10 @@ func TestTwoNodes(t *testing.T) {
 	moved := second
 	moved.SealedKey, moved.AuthFile = first.SealedKey, ""
 	_, err = moved.Verify(t.Context())
-	wantError(t, err, keyservice.NotFound, "another TPM")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "another TPM")
 	device.Clear()
 	_, err = second.Verify(t.Context())
-	wantError(t, err, keyservice.NotFound, "was cleared")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "was cleared")
 	if err := carry(t, first, second); err != nil {
 		t.Fatal(err)
 	}
@@ -130,13 +131,13 @@ func TestGrantChecksWhatItGives(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = first.Grant(t.Context(), asked, "0000-0000-0000-0000-0000-0000-0000-0000", granted)
-	wantError(t, err, keyservice.Denied, request.Fingerprint())
+	keyservicetest.WantKind(t, err, keyservice.Denied, request.Fingerprint())
 	_, err = first.Grant(t.Context(), first.Keystore, request.Fingerprint(), granted)
-	wantError(t, err, keyservice.Invalid, "does not begin with")
+	keyservicetest.WantKind(t, err, keyservice.Invalid, "does not begin with")
 	wrong := first
 	wrong.Keystore = created(t, device).Keystore
 	_, err = wrong.Grant(t.Context(), asked, request.Fingerprint(), granted)
-	wantError(t, err, keyservice.Denied, "wrong passphrase or key")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "wrong passphrase or key")
 	if _, err := os.Stat(granted); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a grant was written: %v", err)
 	}
@@ -150,11 +151,11 @@ func TestGrantChecksWhatItGives(t *testing.T) {
 	// Somebody may carry another keystore, or another's grant.
 	copyKeystore(t, wrong, second)
 	_, err = second.Accept(t.Context(), granted)
-	wantError(t, err, keyservice.Denied, "wrong passphrase or key")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "wrong passphrase or key")
 	_, err = first.Accept(t.Context(), granted)
-	wantError(t, err, keyservice.NotFound, "another TPM")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "another TPM")
 	_, err = first.Accept(t.Context(), asked)
-	wantError(t, err, keyservice.Invalid, "does not begin with")
+	keyservicetest.WantKind(t, err, keyservice.Invalid, "does not begin with")
 	verified(t, first, "7")
 }
 
@@ -185,9 +186,9 @@ func TestUpdates(t *testing.T) {
 
 	device.Restart() // and PCR 7 has the value of before
 	_, err = config.Verify(t.Context())
-	wantError(t, err, keyservice.Denied, "PCR 7 changed")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "PCR 7 changed")
 	_, err = config.Reseal(t.Context(), pcr7)
-	wantError(t, err, keyservice.Denied, "PCR 7 changed")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "PCR 7 changed")
 }
 
 func TestBackup(t *testing.T) {
@@ -211,7 +212,7 @@ func TestBackup(t *testing.T) {
 	}
 	stranger := identityFor(t)
 	_, err = config.Restore(t.Context(), backup, file(stranger), pcr7)
-	wantError(t, err, keyservice.Denied, "another recipient")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "another recipient")
 	if _, err = config.Restore(t.Context(), config.Keystore, file(identity), pcr7); err == nil {
 		t.Error("restored from a keystore")
 	}
@@ -255,7 +256,7 @@ func TestRestoreFromAKeyFile(t *testing.T) {
 		encrypt(t, backup, content, of.Recipient())
 		_, err := config.Restore(t.Context(), backup, identities, pcr7)
 		if want.text != "" {
-			wantError(t, err, want.kind, want.text)
+			keyservicetest.WantKind(t, err, want.kind, want.text)
 		} else if err != nil || verified(t, config, "7") != v.ID {
 			t.Errorf("%.40q: %v", content, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/upstream"
 	"github.com/trousseau-io/trousseau/internal/keyservice/upstream/upstreamtest"
 )
@@ -108,7 +109,7 @@ func TestWrappedBytesHoldWhatThePluginAnswered(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	plugin.Rotate()
 	announced := plugin.Rotate()
-	keyID, annotations, ciphertext, err := upstream.Decode(wrap(t, open(t, plugin.Socket, quiet)).Bytes)
+	keyID, annotations, ciphertext, err := upstream.Decode(keyservicetest.Wrap(t, open(t, plugin.Socket, quiet), "").Bytes)
 	if err != nil || keyID != announced || len(ciphertext) != 60 {
 		t.Errorf("key id %q, %d bytes, %v", keyID, len(ciphertext), err)
 	}
@@ -121,7 +122,7 @@ func TestWrappedBytesHoldWhatThePluginAnswered(t *testing.T) {
 func TestForgedBytesAreNotOpened(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	keyID, annotations, ciphertext, err := upstream.Decode(wrapped.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -132,5 +133,5 @@ func TestForgedBytesAreNotOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = key.Unwrap(t.Context(), keyservice.Wrapped{Version: wrapped.Version, Bytes: forged}, nil)
-	wantError(t, "forged", err, keyservice.Unavailable, "message authentication failed") // a plain error: gRPC code Unknown
+	keyservicetest.CheckKind(t, "forged", err, keyservice.Unavailable, "message authentication failed") // a plain error: gRPC code Unknown
 }

@@ -12,30 +12,16 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
-	"github.com/trousseau-io/trousseau/internal/keyservice/upstream"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/upstream/upstreamtest"
 )
-
-func inspect(t *testing.T, key *upstream.Key) []finding.Finding {
-	t.Helper()
-	found, err := key.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range found {
-		if f.Where == "" || f.What == "" || f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("incomplete: %+v", f)
-		}
-	}
-	return found
-}
 
 func TestInspectFindsNothingWrongWithAGoodPlugin(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	if err := os.Chmod(plugin.Socket, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found := inspect(t, open(t, plugin.Socket, quiet))
+	found := keyservicetest.Inspect(t, open(t, plugin.Socket, quiet))
 	if len(found) != 1 || found[0].Rule != "upstream-status" || !strings.Contains(found[0].What, "v2 and announces the key id \"test key") {
 		t.Errorf("found %+v", found)
 	}
@@ -89,7 +75,7 @@ func TestInspect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			plugin := upstreamtest.Start(t)
 			c.prepare(plugin)
-			found := inspect(t, open(t, plugin.Socket, quiet))
+			found := keyservicetest.Inspect(t, open(t, plugin.Socket, quiet))
 			i := slices.IndexFunc(found, func(f finding.Finding) bool { return f.Rule == c.rule })
 			if i < 0 || found[i].Severity != c.severity || found[i].Where != plugin.Socket {
 				t.Errorf("found %+v, want %s as %s", found, c.rule, c.severity)

@@ -14,6 +14,7 @@ import (
 	kmsv1beta1 "k8s.io/kms/apis/v1beta1"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/upstream"
 	"github.com/trousseau-io/trousseau/internal/keyservice/upstream/upstreamtest"
 )
@@ -89,7 +90,7 @@ func TestSocketsThatCannotBeUsed(t *testing.T) {
 			defer cancel()
 			for range 2 {
 				_, _, err := key.Versions(ctx)
-				wantError(t, "listing versions", err, c.kind, c.text)
+				keyservicetest.CheckKind(t, "listing versions", err, c.kind, c.text)
 			}
 			if ctx.Err() != nil {
 				t.Error("it took until the context ended")
@@ -114,7 +115,7 @@ func TestSocketThatIsRepaired(t *testing.T) {
 		}
 		free()
 		plugin.Start()
-		unwrap(t, key, wrap(t, key))
+		keyservicetest.RoundTrip(t, key)
 		plugin.Stop()
 	}
 }
@@ -201,7 +202,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%q: %v", socket, err)
 		}
 		if want != "" {
-			wantError(t, "opening", err, keyservice.Invalid, want)
+			keyservicetest.CheckKind(t, "opening", err, keyservice.Invalid, want)
 		}
 	}
 }

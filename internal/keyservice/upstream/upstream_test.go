@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,42 +22,12 @@ import (
 
 var (
 	quiet = slog.New(slog.DiscardHandler)
-	seed  = []byte("0123456789abcdef0123456789abcdef")
+	seed  = []byte(keyservicetest.Secret)
 )
 
 func open(t *testing.T, socket string, log *slog.Logger) *upstream.Key {
 	t.Helper()
-	key, err := upstream.Open(t.Context(), upstream.Config{Socket: socket}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
-}
-
-func wrap(t *testing.T, key *upstream.Key) keyservice.Wrapped {
-	t.Helper()
-	wrapped, err := key.Wrap(t.Context(), "", seed, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return wrapped
-}
-
-func unwrap(t *testing.T, key *upstream.Key, wrapped keyservice.Wrapped) {
-	t.Helper()
-	if got, err := key.Unwrap(t.Context(), wrapped, nil); err != nil || !bytes.Equal(got, seed) {
-		t.Errorf("unwrapping: %v, equal %t", err, bytes.Equal(got, seed))
-	}
-}
-
-func newest(t *testing.T, key *upstream.Key) keyservice.VersionID {
-	t.Helper()
-	v, _, err := key.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v.ID
+	return keyservicetest.Open(t, upstream.Open, upstream.Config{Socket: socket}, log)
 }
 
 func TestConformance(t *testing.T) {
@@ -105,29 +74,21 @@ var kindOf = map[codes.Code]keyservice.Kind{
 	codes.Unimplemented:      keyservice.Invalid,
 }
 
-// wantError checks the kind of err, its hint and that its text holds what it should.
-func wantError(t *testing.T, what string, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	if err == nil || keyservice.KindOf(err) != kind || keyservice.HintOf(err) == "" || !strings.Contains(err.Error(), text) {
-		t.Errorf("%s: error %v, want kind %s, a hint and the text %q", what, err, kind, text)
-	}
-}
-
 func TestInvalidArgument(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	plugin.Behave(upstreamtest.Behaviour{Err: status.Error(codes.InvalidArgument, "as ordered")})
 	_, err := key.Wrap(t.Context(), "", seed, nil)
-	wantError(t, "wrapping", err, keyservice.Invalid, `gRPC code InvalidArgument: "as ordered"`)
+	keyservicetest.CheckKind(t, "wrapping", err, keyservice.Invalid, `gRPC code InvalidArgument: "as ordered"`)
 	_, err = key.Unwrap(t.Context(), wrapped, nil)
-	wantError(t, "unwrapping", err, keyservice.Corrupt, `gRPC code InvalidArgument: "as ordered"`)
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Corrupt, `gRPC code InvalidArgument: "as ordered"`)
 }
 
 func TestStatusDecides(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	for name, c := range map[string]struct {
 		change func(*service.StatusResponse)
 		kind   keyservice.Kind
@@ -142,13 +103,13 @@ func TestStatusDecides(t *testing.T) {
 	} {
 		plugin.Behave(upstreamtest.Behaviour{Status: c.change})
 		_, _, err := key.Versions(t.Context())
-		wantError(t, name, err, c.kind, c.text)
+		keyservicetest.CheckKind(t, name, err, c.kind, c.text)
 		_, err = key.Wrap(t.Context(), "", seed, nil)
-		wantError(t, name, err, c.kind, c.text)
-		unwrap(t, key, wrapped)
+		keyservicetest.CheckKind(t, name, err, c.kind, c.text)
+		keyservicetest.Unwrap(t, key, wrapped)
 	}
 	plugin.Behave(upstreamtest.Behaviour{Status: func(s *service.StatusResponse) { s.Version = "v2beta1" }})
-	unwrap(t, key, wrap(t, key))
+	keyservicetest.RoundTrip(t, key)
 }
 
 func TestAnswersBeyondLimitsAreCorrupt(t *testing.T) {
@@ -178,7 +139,7 @@ func TestAnswersBeyondLimitsAreCorrupt(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if c.refused != "" {
-			wantError(t, name, err, keyservice.Corrupt, c.refused)
+			keyservicetest.CheckKind(t, name, err, keyservice.Corrupt, c.refused)
 		}
 	}
 }
@@ -186,11 +147,11 @@ func TestAnswersBeyondLimitsAreCorrupt(t *testing.T) {
 func TestPlaintextsBeyondLimitsAreCorrupt(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	for _, n := range []int{0, keyservice.MaxSecretSize + 1} {
 		plugin.Behave(upstreamtest.Behaviour{Secret: func([]byte) []byte { return make([]byte, n) }})
 		_, err := key.Unwrap(t.Context(), wrapped, nil)
-		wantError(t, "unwrapping", err, keyservice.Corrupt, "the plaintext has")
+		keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Corrupt, "the plaintext has")
 	}
 }
 
@@ -198,19 +159,19 @@ func TestVersionIsWhatEncryptAnswers(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
 	plugin.Behave(upstreamtest.Behaviour{Status: func(s *service.StatusResponse) { s.KeyID = "announced and never used" }})
-	announced := newest(t, key)
-	wrapped := wrap(t, key)
+	announced := keyservicetest.Newest(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	plugin.Behave(upstreamtest.Behaviour{})
-	if used := newest(t, key); wrapped.Version != used || wrapped.Version == announced {
+	if used := keyservicetest.Newest(t, key); wrapped.Version != used || wrapped.Version == announced {
 		t.Errorf("announced %q, encrypted under %q, the version is %q", announced, used, wrapped.Version)
 	}
-	unwrap(t, key, wrapped)
+	keyservicetest.Unwrap(t, key, wrapped)
 }
 
 func TestVersionsRememberThePreviousOne(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	first := newest(t, key)
+	first := keyservicetest.Newest(t, key)
 	plugin.Rotate()
 	for range 2 {
 		second, previous, err := key.Versions(t.Context())
@@ -226,10 +187,10 @@ func TestVersionsRememberThePreviousOne(t *testing.T) {
 func TestErrorsHoldNothingThatWasSent(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	plugin.Behave(upstreamtest.Behaviour{Echo: true})
 	_, err := key.Unwrap(t.Context(), wrapped, nil)
-	wantError(t, "unwrapping", err, keyservice.Unavailable, `"no good: redacted, redacted"`)
+	keyservicetest.CheckKind(t, "unwrapping", err, keyservice.Unavailable, `"no good: redacted, redacted"`)
 	plugin.Behave(upstreamtest.Behaviour{Err: errors.New(strings.Repeat("long ", 100))})
 	_, err = key.Unwrap(t.Context(), wrapped, nil)
 	if n := len(err.Error()); n > 400 {
@@ -240,16 +201,16 @@ func TestErrorsHoldNothingThatWasSent(t *testing.T) {
 func TestPluginThatRestartsIsUsedAgain(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	before := runtime.NumGoroutine()
 	for range 20 {
 		plugin.Stop()
 		_, err := key.Unwrap(t.Context(), wrapped, nil) // the connection may break first
-		wantError(t, "stopped", err, keyservice.Unavailable, "")
+		keyservicetest.CheckKind(t, "stopped", err, keyservice.Unavailable, "")
 		_, err = key.Unwrap(t.Context(), wrapped, nil)
-		wantError(t, "stopped", err, keyservice.Unavailable, "no such file or directory")
+		keyservicetest.CheckKind(t, "stopped", err, keyservice.Unavailable, "no such file or directory")
 		plugin.Start()
-		unwrap(t, key, wrapped)
+		keyservicetest.Unwrap(t, key, wrapped)
 	}
 	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+3; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -262,7 +223,7 @@ func TestPluginThatRestartsIsUsedAgain(t *testing.T) {
 func TestPluginThatRestartsUnseen(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	for range 5 {
 		plugin.Stop()
 		plugin.Start()
@@ -281,7 +242,7 @@ func TestPluginThatRestartsUnseen(t *testing.T) {
 func TestCloseWhileInUse(t *testing.T) {
 	plugin := upstreamtest.Start(t)
 	key := open(t, plugin.Socket, quiet)
-	wrapped := wrap(t, key)
+	wrapped := keyservicetest.Wrap(t, key, "")
 	plugin.Behave(upstreamtest.Behaviour{Stall: true})
 	var calls sync.WaitGroup
 	for range 4 {
@@ -309,7 +270,7 @@ func TestDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err := key.Wrap(ctx, "", seed, nil)
-	wantError(t, "stalled", err, keyservice.Unavailable, "")
+	keyservicetest.CheckKind(t, "stalled", err, keyservice.Unavailable, "")
 	if keyservice.Canceled(err) {
 		t.Error("a deadline is no cancellation")
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/trousseau-io/trousseau/internal/credential"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
@@ -105,10 +106,10 @@ func TestAuthMethods(t *testing.T) {
 	for name, setup := range methods {
 		t.Run(name, func(t *testing.T) {
 			good, wrong := setup(t)
-			roundTrip(t, open(t, e.config(good), nil))
-			var lines log
-			_, err := open(t, e.config(wrong), lines.logger()).Wrap(t.Context(), "", secret, aad)
-			wantKind(t, err, keyservice.Denied, "")
+			keyservicetest.RoundTrip(t, open(t, e.config(good), nil))
+			var lines keyservicetest.Log
+			_, err := open(t, e.config(wrong), lines.Logger()).Wrap(t.Context(), "", secret, aad)
+			keyservicetest.WantKind(t, err, keyservice.Denied, "")
 			for _, leak := range []string{"wrong-one", "hvs.wrong", "00000000-0000", "eyJ"} {
 				if strings.Contains(err.Error()+lines.String(), leak) {
 					t.Errorf("the wrong credential is in the error or the log: %v", err)
@@ -129,17 +130,17 @@ func TestCertificateReplaced(t *testing.T) {
 	})
 	cert1, key1 := v.CA.Issue(t, "node-1")
 	cert2, key2 := v.CA.Issue(t, "node-2")
-	cert, key := secretFile(t, read(t, cert1)), secretFile(t, read(t, key1))
+	cert, key := secretFile(t, keyservicetest.ReadFile(t, cert1)), secretFile(t, keyservicetest.ReadFile(t, key1))
 	k := open(t, e.config(vault.Auth{Cert: &vault.Cert{
 		Mount: "cert", Role: "node", CertFile: string(cert), KeyFile: key,
 	}}), nil)
 	_, err := k.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "")
-	rewrite(t, cert, read(t, cert2))
+	keyservicetest.WantKind(t, err, keyservice.Denied, "")
+	keyservicetest.ReplaceFile(t, cert, keyservicetest.ReadFile(t, cert2))
 	_, err = k.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "") // certificate and key are no pair yet
-	rewrite(t, key, read(t, key2))
-	roundTrip(t, k)
+	keyservicetest.WantKind(t, err, keyservice.Denied, "") // certificate and key are no pair yet
+	keyservicetest.ReplaceFile(t, key, keyservicetest.ReadFile(t, key2))
+	keyservicetest.RoundTrip(t, k)
 }
 
 func TestWrappedSecretID(t *testing.T) {
@@ -162,14 +163,14 @@ func TestWrappedSecretID(t *testing.T) {
 	role.SecretIDFile = secretFile(t, wrapping("auth/approle/role/node/secret-id", nil))
 	config := e.config(vault.Auth{AppRole: &role})
 	key := open(t, config, nil)
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 
 	// A second log in uses the secret id that was unwrapped at the first.
 	e.revokeAll(t, "auth/approle/login")
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 
 	_, err := open(t, config, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "wrapping token")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "wrapping token")
 	if !strings.Contains(keyservice.HintOf(err), "new wrapping token") {
 		t.Errorf("hint %q", keyservice.HintOf(err))
 	}
@@ -177,7 +178,7 @@ func TestWrappedSecretID(t *testing.T) {
 	forged := wrapping("sys/wrapping/wrap", map[string]any{"secret_id": "forged"})
 	role.SecretIDFile = secretFile(t, forged)
 	_, err = open(t, e.config(vault.Auth{AppRole: &role}), nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "wraps no secret id")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "wraps no secret id")
 }
 
 // revokeAll revokes every token that was issued at a path.

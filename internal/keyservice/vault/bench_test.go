@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
@@ -17,14 +18,14 @@ func BenchmarkWrapUnwrap(b *testing.B) {
 	e.allow(b)
 	token := e.token(b, nil)
 	key := open(b, e.config(vault.Auth{TokenFile: secretFile(b, token)}), nil)
-	wrapped := wrap(b, key, "")
+	wrapped := keyservicetest.Wrap(b, key, "")
 	client := v.Client()
 	client.SetToken(token)
 	encode := base64.StdEncoding.EncodeToString
 
 	b.Run("Wrap/key", func(b *testing.B) {
 		for b.Loop() {
-			wrap(b, key, wrapped.Version)
+			keyservicetest.Wrap(b, key, wrapped.Version)
 		}
 	})
 	b.Run("Wrap/client", func(b *testing.B) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
@@ -86,12 +87,7 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		var config vault.Config
 		err := strictyaml.Decode("test.yaml", []byte(strings.Replace(minimal, c.replace, c.by, 1)), &config)
-		if err == nil || !strings.Contains(err.Error(), c.field+":") {
-			t.Errorf("%q: %v, want a problem with %s", c.by, err, c.field)
-		}
-		if err != nil && strings.Contains(err.Error(), "hvs.secret") {
-			t.Errorf("the problem shows a secret: %v", err)
-		}
+		keyservicetest.CheckProblem(t, c.by, err, c.field, "", "hvs.secret")
 	}
 }
 
@@ -110,8 +106,6 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := vault.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-		if err == nil || keyservice.KindOf(err) != keyservice.Invalid || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		keyservicetest.CheckKind(t, name, err, keyservice.Invalid, "")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trousseau-io/trousseau/internal/finding"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
@@ -17,22 +17,7 @@ import (
 // inspect returns the rules that were found, sorted.
 func inspect(t *testing.T, c vault.Config) []string {
 	t.Helper()
-	found, err := open(t, c, nil).Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []string
-	for _, f := range found {
-		if f.Severity >= finding.Warning && f.Fix == "" {
-			t.Errorf("%s has no fix", f.Rule)
-		}
-		if f.Where == "" || f.What == "" {
-			t.Errorf("%+v says too little", f)
-		}
-		rules = append(rules, f.Rule)
-	}
-	slices.Sort(rules)
-	return rules
+	return keyservicetest.Rules(keyservicetest.Inspect(t, open(t, c, nil)))
 }
 
 func TestInspect(t *testing.T) {

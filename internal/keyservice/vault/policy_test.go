@@ -7,6 +7,7 @@ import (
 
 	"github.com/openbao/openbao/api/v2"
 
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 )
 
@@ -68,7 +69,7 @@ func TestLeastPolicy(t *testing.T) {
 }
 
 func TestManualHasThePolicy(t *testing.T) {
-	manual := read(t, "../../../docs/keyservices/vault.md")
+	manual := keyservicetest.ReadFile(t, "../../../docs/keyservices/vault.md")
 	if policy := (vault.Config{Mount: "transit", Key: "k8s"}).LeastPolicy(); !strings.Contains(manual, policy) {
 		t.Errorf("the manual does not have this policy:\n%s", policy)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
@@ -33,17 +34,17 @@ func TestFailover(t *testing.T) {
 	sealed.Seal()
 	dead := "http://" + testserver.FreeAddress(t)
 
-	var lines log
-	key := open(t, e.config(auth, dead, sealed.Address, e.Address), lines.logger())
-	roundTrip(t, key)
-	roundTrip(t, key)
+	var lines keyservicetest.Log
+	key := open(t, e.config(auth, dead, sealed.Address, e.Address), lines.Logger())
+	keyservicetest.RoundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	if n := strings.Count(lines.String(), "using another server"); n != 1 {
 		t.Errorf("told %d times about the failover, want once:\n%s", n, lines.String())
 	}
 
 	key = open(t, e.config(auth, dead, sealed.Address), nil)
 	_, err := key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "Vault is sealed")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "Vault is sealed")
 	if !strings.Contains(keyservice.HintOf(err), "unseal") || !strings.Contains(err.Error(), dead) ||
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v (hint: %s)", err, keyservice.HintOf(err))
@@ -56,7 +57,7 @@ func TestFailoverFromAServerThatStalls(t *testing.T) {
 	e, auth := fixture(t)
 	p := newProxy(t, e.Address)
 	key := open(t, e.config(auth, p.URL, e.Address), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	p.set(stall)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -64,7 +65,7 @@ func TestFailoverFromAServerThatStalls(t *testing.T) {
 		t.Error(err)
 	}
 	start := time.Now()
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 	if took := time.Since(start); took > 300*time.Millisecond {
 		t.Errorf("the server that stalls was asked again: %v", took)
 	}
@@ -75,12 +76,12 @@ func TestDeadline(t *testing.T) {
 	e, auth := fixture(t)
 	p := newProxy(t, e.Address)
 	key := open(t, e.config(auth, p.URL), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	p.set(stall)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := key.Unwrap(ctx, w, aad)
-	wantKind(t, err, keyservice.Unavailable, "")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "")
 	if !errors.Is(err, context.DeadlineExceeded) || keyservice.Canceled(err) {
 		t.Errorf("error %v", err)
 	}
@@ -92,20 +93,20 @@ func TestDamagedAnswers(t *testing.T) {
 	e, auth := fixture(t)
 	p := newProxy(t, e.Address)
 	key := open(t, e.config(auth, p.URL), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	for fault, kind := range map[fault]keyservice.Kind{
 		cut: keyservice.Unavailable, half: keyservice.Unavailable, failing: keyservice.Unavailable, endless: keyservice.Unavailable,
 		garbage: keyservice.Corrupt, noContent: keyservice.Corrupt, page: keyservice.Corrupt,
 	} {
 		repair := p.set(fault)
 		_, err := key.Wrap(t.Context(), w.Version, secret, aad)
-		wantKind(t, err, kind, "")
+		keyservicetest.WantKind(t, err, kind, "")
 		_, err = key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, kind, "")
+		keyservicetest.WantKind(t, err, kind, "")
 		_, _, err = key.Versions(t.Context())
-		wantKind(t, err, kind, "")
+		keyservicetest.WantKind(t, err, kind, "")
 		repair()
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 	}
 }
 
@@ -152,8 +153,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	p.other = elsewhere.URL
 	p.set(redirect)
 	_, err := open(t, e.config(auth, p.URL), nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "redirects")
-	roundTrip(t, open(t, e.config(auth, p.URL, e.Address), nil)) // a standby is passed over
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "redirects")
+	keyservicetest.RoundTrip(t, open(t, e.config(auth, p.URL, e.Address), nil)) // a standby is passed over
 	if visits.Load() != 0 {
 		t.Error("the redirect was followed")
 	}
@@ -164,12 +165,12 @@ func TestEchoedSecretsAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	e, auth := fixture(t)
 	p := newProxy(t, e.Address)
-	var lines log
-	key := open(t, e.config(auth, p.URL), lines.logger())
-	w := wrap(t, key, "")
+	var lines keyservicetest.Log
+	key := open(t, e.config(auth, p.URL), lines.Logger())
+	w := keyservicetest.Wrap(t, key, "")
 	p.set(echo)
 	_, err := key.Wrap(t.Context(), w.Version, secret, aad)
-	token := strings.TrimSpace(read(t, string(auth.TokenFile)))
+	token := strings.TrimSpace(keyservicetest.ReadFile(t, auth.TokenFile))
 	for _, leak := range []string{token, string(secret), "MDEyMzQ1Njc4OWFiY2RlZjAx"} {
 		if err == nil || strings.Contains(err.Error()+lines.String(), leak) {
 			t.Errorf("%q is in the error or the log: %v", leak, err)
@@ -188,7 +189,7 @@ func TestTLS(t *testing.T) {
 	c := e.config(auth)
 	c.CAFile = other.File
 	_, err := open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "unknown authority")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "unknown authority")
 	if !strings.Contains(keyservice.HintOf(err), "caFile") {
 		t.Errorf("hint %q", keyservice.HintOf(err))
 	}
@@ -196,22 +197,22 @@ func TestTLS(t *testing.T) {
 	c = e.config(auth)
 	c.TLSServerName = "another.example.com"
 	_, err = open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "another.example.com")
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "another.example.com")
 
 	c = e.config(auth)
 	c.CAFile = filepath.Join(t.TempDir(), "missing.pem")
 	_, err = vault.Open(t.Context(), c, slog.New(slog.DiscardHandler))
-	wantKind(t, err, keyservice.Invalid, "missing.pem")
+	keyservicetest.WantKind(t, err, keyservice.Invalid, "missing.pem")
 
 	c = e.config(auth)
-	c.CAFile = string(secretFile(t, read(t, other.File)))
+	c.CAFile = string(secretFile(t, keyservicetest.ReadFile(t, other.File)))
 	key := open(t, c, nil)
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "unknown authority")
-	if err := os.WriteFile(c.CAFile, []byte(read(t, v.CA.File)), 0o644); err != nil {
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "unknown authority")
+	if err := os.WriteFile(c.CAFile, []byte(keyservicetest.ReadFile(t, v.CA.File)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	roundTrip(t, key)
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestMutualTLS gives a certificate to a listener that asks for one, with another method to log in.
@@ -232,9 +233,9 @@ func TestMutualTLS(t *testing.T) {
 	c := e.config(auth, front.URL)
 	c.CAFile = ca.File
 	_, err = open(t, c, nil).Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Unavailable, "certificate")
-	c.ClientCertFile, c.ClientKeyFile = cert, secretFile(t, read(t, key))
-	roundTrip(t, open(t, c, nil))
+	keyservicetest.WantKind(t, err, keyservice.Unavailable, "certificate")
+	c.ClientCertFile, c.ClientKeyFile = cert, secretFile(t, keyservicetest.ReadFile(t, key))
+	keyservicetest.RoundTrip(t, open(t, c, nil))
 }
 
 // TestEnvironmentHasNoSay runs with settings that would each break the key. It is not parallel because of t.Setenv.
@@ -252,7 +253,7 @@ func TestEnvironmentHasNoSay(t *testing.T) {
 	}
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	roundTrip(t, open(t, e.config(auth), nil))
+	keyservicetest.RoundTrip(t, open(t, e.config(auth), nil))
 }
 
 func TestNamespaceAndToken(t *testing.T) {
@@ -269,9 +270,9 @@ func TestNamespaceAndToken(t *testing.T) {
 	c := e.config(auth, server.URL)
 	c.Namespace = "admin/team"
 	_, _, err := open(t, c, nil).Versions(t.Context())
-	wantKind(t, err, keyservice.NotFound, "404")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "404")
 	h := <-headers
-	if h.Get("X-Vault-Namespace") != c.Namespace || h.Get("X-Vault-Token") != strings.TrimSpace(read(t, string(auth.TokenFile))) {
+	if h.Get("X-Vault-Namespace") != c.Namespace || h.Get("X-Vault-Token") != strings.TrimSpace(keyservicetest.ReadFile(t, auth.TokenFile)) {
 		t.Errorf("namespace %q, token as in the file: %t", h.Get("X-Vault-Namespace"), h.Get("X-Vault-Token") != "")
 	}
 }

@@ -7,18 +7,10 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
 
 // userpass makes a user whose tokens have the least policy and the given settings.
 func (e engine) userpass(t testing.TB, password string, settings map[string]any) vault.Auth {
@@ -41,8 +33,8 @@ const (
 func TestOpenAsksNobody(t *testing.T) {
 	t.Parallel()
 	e := engine{&testserver.Vault{Address: "http://127.0.0.1:1"}, "transit"}
-	var lines log
-	key, err := vault.Open(t.Context(), e.config(vault.Auth{TokenFile: "/nonexistent/token"}), lines.logger())
+	var lines keyservicetest.Log
+	key, err := vault.Open(t.Context(), e.config(vault.Auth{TokenFile: "/nonexistent/token"}), lines.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +43,7 @@ func TestOpenAsksNobody(t *testing.T) {
 		t.Errorf("opening said: %s", lines.String())
 	}
 	_, err = key.Wrap(t.Context(), "", secret, aad)
-	wantKind(t, err, keyservice.Denied, "/nonexistent/token")
+	keyservicetest.WantKind(t, err, keyservice.Denied, "/nonexistent/token")
 }
 
 func TestTokenLife(t *testing.T) {
@@ -63,9 +55,9 @@ func TestTokenLife(t *testing.T) {
 	t.Run("revoked token is replaced", func(t *testing.T) {
 		p := newProxy(t, v.Address)
 		key := open(t, e.config(e.userpass(t, "one", nil), p.URL), nil)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		e.revokeAll(t, "auth/userpass/login")
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		if n := p.count(loginPath); n != 2 {
 			t.Errorf("%d log ins, want 2", n)
 		}
@@ -75,7 +67,7 @@ func TestTokenLife(t *testing.T) {
 		p := newProxy(t, v.Address)
 		key := open(t, e.config(e.userpass(t, "one", map[string]any{"token_ttl": "3s", "token_max_ttl": "6s"}), p.URL), nil)
 		for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-			roundTrip(t, key)
+			keyservicetest.RoundTrip(t, key)
 		}
 		if p.count(renewPath) < 2 || p.count(loginPath) < 2 || p.count(loginPath) > 4 {
 			t.Errorf("%d renewals and %d log ins in 8 s", p.count(renewPath), p.count(loginPath))
@@ -85,11 +77,11 @@ func TestTokenLife(t *testing.T) {
 	t.Run("expires while the server is away", func(t *testing.T) {
 		p := newProxy(t, v.Address)
 		key := open(t, e.config(e.userpass(t, "one", map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"}), p.URL), nil)
-		w := wrap(t, key, "")
+		w := keyservicetest.Wrap(t, key, "")
 		repair := p.set(cut)
 		time.Sleep(1500 * time.Millisecond)
 		_, err := key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, keyservice.Unavailable, "")
+		keyservicetest.WantKind(t, err, keyservice.Unavailable, "")
 		repair()
 		if _, err := key.Unwrap(t.Context(), w, aad); err != nil {
 			t.Errorf("after the outage: %v", err)
@@ -99,18 +91,18 @@ func TestTokenLife(t *testing.T) {
 	t.Run("wrong password does not flood the server", func(t *testing.T) {
 		p := newProxy(t, v.Address)
 		auth := e.userpass(t, "right", nil)
-		rewrite(t, auth.Userpass.PasswordFile, "wrong-one")
-		var lines log
-		key := open(t, e.config(auth, p.URL), lines.logger())
+		keyservicetest.ReplaceFile(t, auth.Userpass.PasswordFile, "wrong-one")
+		var lines keyservicetest.Log
+		key := open(t, e.config(auth, p.URL), lines.Logger())
 		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			_, err := key.Wrap(t.Context(), "", secret, aad)
-			wantKind(t, err, keyservice.Denied, "invalid username or password")
+			keyservicetest.WantKind(t, err, keyservice.Denied, "invalid username or password")
 		}
 		if n := p.count(loginPath); n < 1 || n > 8 { // 4 if the machine keeps time; a flood would be hundreds
 			t.Errorf("%d log ins in 2 s", n)
 		}
-		rewrite(t, auth.Userpass.PasswordFile, "right")
-		roundTrip(t, key) // at once, whatever the wait is
+		keyservicetest.ReplaceFile(t, auth.Userpass.PasswordFile, "right")
+		keyservicetest.RoundTrip(t, key) // at once, whatever the wait is
 		if strings.Contains(lines.String(), "wrong-one") {
 			t.Error("the log holds the password")
 		}
@@ -121,7 +113,7 @@ func TestTokenLife(t *testing.T) {
 		key := open(t, e.config(e.userpass(t, "one", map[string]any{"token_policies": []string{"none"}}), p.URL), nil)
 		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			_, err := key.Wrap(t.Context(), "", secret, aad)
-			wantKind(t, err, keyservice.Denied, "permission denied")
+			keyservicetest.WantKind(t, err, keyservice.Denied, "permission denied")
 		}
 		if n := p.count(loginPath); n < 2 || n > 8 { // 5 if the machine keeps time; a flood would be hundreds
 			t.Errorf("%d log ins in 2 s", n)
@@ -131,14 +123,14 @@ func TestTokenLife(t *testing.T) {
 	t.Run("closing revokes what it logged in for", func(t *testing.T) {
 		p := newProxy(t, v.Address)
 		key := open(t, e.config(e.userpass(t, "one", nil), p.URL), nil)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		key.Close()
 		if p.count("/v1/auth/token/revoke-self") != 1 {
 			t.Error("the token was not revoked")
 		}
 		file := e.token(t, nil)
 		key = open(t, e.config(vault.Auth{TokenFile: secretFile(t, file)}, p.URL), nil)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		key.Close()
 		if p.count("/v1/auth/token/revoke-self") != 1 {
 			t.Error("a token of somebody else was revoked")
@@ -148,7 +140,7 @@ func TestTokenLife(t *testing.T) {
 	t.Run("closing does not wait for a server that stalls", func(t *testing.T) {
 		p := newProxy(t, v.Address)
 		key := open(t, e.config(e.userpass(t, "one", nil), p.URL), nil)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		p.set(stall)
 		start := time.Now()
 		key.Close()
@@ -168,9 +160,9 @@ func TestTokenFile(t *testing.T) {
 		p := newProxy(t, v.Address)
 		file := secretFile(t, e.token(t, map[string]any{"period": "2s", "ttl": ""}))
 		key := open(t, e.config(vault.Auth{TokenFile: file}, p.URL), nil)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		time.Sleep(4 * time.Second)
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 		if p.count(renewPath) < 2 {
 			t.Errorf("%d renewals in 4 s", p.count(renewPath))
 		}
@@ -178,29 +170,29 @@ func TestTokenFile(t *testing.T) {
 
 	t.Run("replaced file is used before the old token fails", func(t *testing.T) {
 		t.Parallel()
-		var lines log
+		var lines keyservicetest.Log
 		file := secretFile(t, e.token(t, nil))
-		key := open(t, e.config(vault.Auth{TokenFile: file}), lines.logger())
-		roundTrip(t, key)
-		rewrite(t, file, e.token(t, nil))
+		key := open(t, e.config(vault.Auth{TokenFile: file}), lines.Logger())
+		keyservicetest.RoundTrip(t, key)
+		keyservicetest.ReplaceFile(t, file, e.token(t, nil))
 		for end := time.Now().Add(8 * time.Second); strings.Count(lines.String(), "logged in") < 2; {
 			if time.Now().After(end) {
 				t.Fatalf("the new token was not noticed:\n%s", lines.String())
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		roundTrip(t, key)
+		keyservicetest.RoundTrip(t, key)
 	})
 
 	t.Run("expired token", func(t *testing.T) {
 		t.Parallel()
 		file := secretFile(t, e.token(t, map[string]any{"ttl": "1s", "explicit_max_ttl": "1s"}))
 		key := open(t, e.config(vault.Auth{TokenFile: file}), nil)
-		w := wrap(t, key, "")
+		w := keyservicetest.Wrap(t, key, "")
 		time.Sleep(3 * time.Second)
 		_, err := key.Unwrap(t.Context(), w, aad)
-		wantKind(t, err, keyservice.Denied, "permission denied")
-		rewrite(t, file, e.token(t, nil))
+		keyservicetest.WantKind(t, err, keyservice.Denied, "permission denied")
+		keyservicetest.ReplaceFile(t, file, e.token(t, nil))
 		if _, err := key.Unwrap(t.Context(), w, aad); err != nil {
 			t.Errorf("with a new token: %v", err)
 		}
@@ -214,7 +206,7 @@ func TestTokenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := open(t, e.config(vault.Auth{TokenFile: file}), nil).Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, keyservice.Denied, "chmod 0600")
+		keyservicetest.WantKind(t, err, keyservice.Denied, "chmod 0600")
 		if strings.Contains(err.Error(), token) {
 			t.Error("the error holds the token")
 		}
@@ -227,6 +219,6 @@ func TestTokenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := secretFile(t, e.token(t, map[string]any{"policies": []string{"bare"}}))
-		roundTrip(t, open(t, e.config(vault.Auth{TokenFile: file}), nil))
+		keyservicetest.RoundTrip(t, open(t, e.config(vault.Auth{TokenFile: file}), nil))
 	})
 }

@@ -39,9 +39,7 @@ var (
 // key; ctx ends nothing that outlives this call.
 func Open(ctx context.Context, config Config, log *slog.Logger) (*Key, error) {
 	if err := config.check(); err != nil {
-		return nil, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: "opening " + config.ID(), Err: err, Hint: "correct the configuration of the key",
-		}
+		return nil, keyservice.Misconfigured(config.ID(), err)
 	}
 	log = log.With("key", config.ID())
 	servers, err := newServers(config, log)
@@ -65,11 +63,8 @@ type encrypted struct {
 // number is in the version's id, and every byte is copied into every object in etcd.
 func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aad []byte) (keyservice.Wrapped, error) {
 	op := "wrapping with " + k.config.ID()
-	if len(secret) == 0 || len(secret) > keyservice.MaxSecretSize {
-		return keyservice.Wrapped{}, &keyservice.Error{
-			Kind: keyservice.Invalid, Op: op, Err: fmt.Errorf("the secret has %d bytes", len(secret)),
-			Hint: fmt.Sprintf("wrap secrets of 1 to %d bytes", keyservice.MaxSecretSize),
-		}
+	if err := keyservice.CheckSize(op, secret); err != nil {
+		return keyservice.Wrapped{}, err
 	}
 	v, err := k.pick(ctx, op, version)
 	if err != nil {

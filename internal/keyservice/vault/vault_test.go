@@ -2,10 +2,8 @@ package vault_test
 
 import (
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -95,88 +93,16 @@ func (e engine) recreate(t *testing.T) {
 func secretFile(t testing.TB, content string) credential.File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "credential")
-	rewrite(t, credential.File(path), content)
+	keyservicetest.ReplaceFile(t, path, content+"\n")
 	return credential.File(path)
-}
-
-// rewrite replaces a credential as an agent does: atomically.
-func rewrite(t testing.TB, file credential.File, content string) {
-	t.Helper()
-	if err := os.WriteFile(string(file)+".new", []byte(content+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(string(file)+".new", string(file)); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func open(t testing.TB, c vault.Config, log *slog.Logger) *vault.Key {
 	t.Helper()
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	key, err := vault.Open(t.Context(), c, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { key.Close() })
-	return key
+	return keyservicetest.Open(t, vault.Open, c, log)
 }
 
-var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
-	aad    = []byte("cluster \x00\xff")
-)
-
-func wrap(t testing.TB, key keyservice.Key, version keyservice.VersionID) keyservice.Wrapped {
-	t.Helper()
-	w, err := key.Wrap(t.Context(), version, secret, aad)
-	if err != nil {
-		t.Fatalf("%v (hint: %s)", err, keyservice.HintOf(err))
-	}
-	return w
-}
-
-func roundTrip(t testing.TB, key keyservice.Key) {
-	t.Helper()
-	w := wrap(t, key, "")
-	got, err := key.Unwrap(t.Context(), w, aad)
-	if err != nil || string(got) != string(secret) {
-		t.Fatalf("unwrapping: %v, equal %t", err, string(got) == string(secret))
-	}
-}
-
-func wantKind(t testing.TB, err error, kind keyservice.Kind, text string) {
-	t.Helper()
-	switch {
-	case err == nil:
-		t.Fatalf("no error, want %s", kind)
-	case keyservice.KindOf(err) != kind || !strings.Contains(err.Error(), text):
-		t.Fatalf("%v (kind %s), want kind %s and %q", err, keyservice.KindOf(err), kind, text)
-	case keyservice.HintOf(err) == "":
-		t.Errorf("no hint with: %v", err)
-	}
-}
-
-// log collects log lines.
-type log struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
-func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+var secret, aad = []byte(keyservicetest.Secret), []byte(keyservicetest.AAD)
 
 func TestConformance(t *testing.T) {
 	t.Parallel()

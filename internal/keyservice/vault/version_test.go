@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/vault"
 )
 
 func TestStoredBytesAreShort(t *testing.T) {
 	t.Parallel()
 	e, auth := fixture(t)
-	w := wrap(t, open(t, e.config(auth), nil), "")
+	w := keyservicetest.Wrap(t, open(t, e.config(auth), nil), "")
 	if len(w.Bytes) != len(secret)+28 || len(w.Version) > 12 {
 		t.Errorf("%d bytes and version %q for a secret of %d bytes", len(w.Bytes), w.Version, len(secret))
 	}
@@ -42,13 +43,13 @@ func TestCiphers(t *testing.T) {
 		}
 		key := open(t, c, nil)
 		if usable {
-			roundTrip(t, key)
+			keyservicetest.RoundTrip(t, key)
 			continue
 		}
 		_, err := key.Wrap(t.Context(), "", secret, aad)
-		wantKind(t, err, keyservice.Invalid, "")
+		keyservicetest.WantKind(t, err, keyservice.Invalid, "")
 		_, _, err = key.Versions(t.Context())
-		wantKind(t, err, keyservice.Invalid, "")
+		keyservicetest.WantKind(t, err, keyservice.Invalid, "")
 	}
 }
 
@@ -56,7 +57,7 @@ func TestVersionsFollowTheKey(t *testing.T) {
 	t.Parallel()
 	e, auth := fixture(t)
 	key := open(t, e.config(auth), nil)
-	w1 := wrap(t, key, "")
+	w1 := keyservicetest.Wrap(t, key, "")
 	e.rotate(t)
 	e.rotate(t)
 	newest, previous, err := key.Versions(t.Context())
@@ -69,14 +70,14 @@ func TestVersionsFollowTheKey(t *testing.T) {
 	if time.Since(newest.Created).Abs() > time.Minute {
 		t.Errorf("created %v", newest.Created)
 	}
-	if w := wrap(t, key, previous.ID); w.Version != previous.ID {
+	if w := keyservicetest.Wrap(t, key, previous.ID); w.Version != previous.ID {
 		t.Errorf("asked for %q, wrapped by %q", previous.ID, w.Version)
 	}
 
 	config := func(settings map[string]any) { e.Write(e.keyPath()+"/config", settings) }
 	config(map[string]any{"min_encryption_version": 3})
 	_, err = key.Wrap(t.Context(), previous.ID, secret, aad)
-	wantKind(t, err, keyservice.Disabled, "minimum encryption key version")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "minimum encryption key version")
 	if _, previous, err = key.Versions(t.Context()); err != nil || previous.State != keyservice.StateOpenOnly {
 		t.Errorf("previous is %s, error %v", previous.State, err)
 	}
@@ -86,43 +87,43 @@ func TestVersionsFollowTheKey(t *testing.T) {
 
 	config(map[string]any{"min_decryption_version": 3})
 	_, err = key.Unwrap(t.Context(), w1, aad)
-	wantKind(t, err, keyservice.Disabled, "too old")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "too old")
 	if _, previous, err = key.Versions(t.Context()); err != nil || previous.ID != "" {
 		t.Errorf("previous is %q, error %v", previous.ID, err)
 	}
 	_, err = key.Wrap(t.Context(), w1.Version, secret, aad)
-	wantKind(t, err, keyservice.Disabled, "min_decryption_version 3")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "min_decryption_version 3")
 
 	e.Write(e.keyPath()+"/trim", map[string]any{"min_available_version": 3})
 	_, err = key.Wrap(t.Context(), w1.Version, secret, aad)
-	wantKind(t, err, keyservice.NotFound, "no version")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "no version")
 }
 
 func TestRecreatedKeyIsAnother(t *testing.T) {
 	t.Parallel()
 	e, auth := fixture(t)
 	key := open(t, e.config(auth), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 
 	e.remove(t)
 	_, err := key.Wrap(t.Context(), w.Version, secret, aad)
-	wantKind(t, err, keyservice.NotFound, "")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 	_, err = key.Unwrap(t.Context(), w, aad)
-	wantKind(t, err, keyservice.NotFound, "encryption key not found")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "encryption key not found")
 	_, _, err = key.Versions(t.Context())
-	wantKind(t, err, keyservice.NotFound, "")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 
 	time.Sleep(1100 * time.Millisecond)
 	e.CreateKey(e.mount, keyName, nil)
 	_, err = key.Unwrap(t.Context(), w, aad) // before anybody has listed versions
-	wantKind(t, err, keyservice.NotFound, "deleted and made again")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "deleted and made again")
 	newest, _, err := key.Versions(t.Context())
 	if err != nil || newest.ID == w.Version {
 		t.Fatalf("newest %q after %q, error %v", newest.ID, w.Version, err)
 	}
 	_, err = key.Wrap(t.Context(), w.Version, secret, aad)
-	wantKind(t, err, keyservice.NotFound, "deleted and made again")
-	roundTrip(t, key)
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "deleted and made again")
+	keyservicetest.RoundTrip(t, key)
 }
 
 // TestDeletedKeyIsNotMadeAgain: encrypting with a missing key makes one, for a token that may create.
@@ -130,10 +131,10 @@ func TestDeletedKeyIsNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	e, auth := fixture(t)
 	key := open(t, e.config(auth), nil)
-	w := wrap(t, key, "")
+	w := keyservicetest.Wrap(t, key, "")
 	e.remove(t)
 	_, err := key.Wrap(t.Context(), w.Version, secret, aad)
-	wantKind(t, err, keyservice.NotFound, "")
+	keyservicetest.WantKind(t, err, keyservice.NotFound, "")
 	if secret, err := e.Client().Logical().Read(e.keyPath()); err != nil || secret != nil {
 		t.Errorf("the key is there again: %v, error %v", secret, err)
 	}
@@ -150,7 +151,7 @@ func TestOneCallPerWrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 10 {
-		w := wrap(t, key, newest.ID)
+		w := keyservicetest.Wrap(t, key, newest.ID)
 		if _, err := key.Unwrap(t.Context(), w, aad); err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +183,7 @@ func TestSoftDeletedKey(t *testing.T) {
 		t.Fatalf("the newest version is %s, error %v", newest.State, err)
 	}
 	_, err = key.Wrap(t.Context(), newest.ID, secret, aad)
-	wantKind(t, err, keyservice.Disabled, "soft-deleted")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "soft-deleted")
 	_, err = key.Unwrap(t.Context(), keyservice.Wrapped{Version: newest.ID, Bytes: make([]byte, 72)}, aad)
-	wantKind(t, err, keyservice.Disabled, "soft-deleted")
+	keyservicetest.WantKind(t, err, keyservice.Disabled, "soft-deleted")
 }

@@ -250,17 +250,9 @@ func (f *Fake) CredentialsFile(t testing.TB) (path, secret string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "credentials")
 	id, secret := f.NewUser(Account)
-	WriteFile(t, path, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret))
+	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return path, secret
-}
-
-// WriteFile replaces a file as an agent does: atomically, for its owner alone.
-func WriteFile(t testing.TB, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
 }

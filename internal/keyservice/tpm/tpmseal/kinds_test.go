@@ -2,6 +2,7 @@ package tpmseal_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/keyservice/keyservicetest"
 	"github.com/trousseau-io/trousseau/internal/keyservice/tpm/tpmseal"
 	"github.com/trousseau-io/trousseau/internal/keyservice/tpm/tpmtest"
 )
@@ -78,9 +80,7 @@ func TestKinds(t *testing.T) {
 		0x0000fedc: keyservice.Corrupt, // no code at all
 	} {
 		_, err := answering(t, code(rc)).Request(t.Context(), pcr7)
-		if err == nil || keyservice.KindOf(err) != kind || keyservice.HintOf(err) == "" {
-			t.Errorf("%#x: %v is %s, want %s and a hint", uint32(rc), err, keyservice.KindOf(err), kind)
-		}
+		keyservicetest.CheckKind(t, fmt.Sprintf("%#x", uint32(rc)), err, kind, "")
 	}
 }
 
@@ -125,8 +125,6 @@ func TestAnswersThatCannotBeRight(t *testing.T) {
 		"garbage":  []byte(strings.Repeat("\x00\x00\x00\x10", 4)),
 	} {
 		_, err := answering(t, answer).Unseal(t.Context(), sealed, none)
-		if err == nil || keyservice.KindOf(err) != keyservice.Corrupt || keyservice.HintOf(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		keyservicetest.CheckKind(t, name, err, keyservice.Corrupt, "")
 	}
 }

@@ -2,8 +2,9 @@
 // took part: the byte format trs1 and the key id.
 //
 // It promises that an envelope opens only under a policy that the caller lists, with the cluster, generation, number of
-// keys and key versions that it was sealed with; that any changed byte is refused; and that no root is used twice. It
-// does not choose versions, remember anything, retry or cache. The format is specified in docs/formats.md.
+// keys and key versions that it was sealed with; that any changed byte is refused; that no root is used twice; and that keys
+// which are away, slow or wrong hold nothing up while enough others open. It does not choose versions, call a key twice for
+// one envelope, or cache: all that it remembers is how fast keys answered. The format is specified in docs/formats.md.
 package envelope
 
 import (

@@ -61,9 +61,11 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 	for range p.need {
 		g.ask(ctx)
 	}
-	hedge := time.NewTimer(g.patience(ctx))
-	defer hedge.Stop()
 	for {
+		var late <-chan time.Time // never, once all have been asked
+		if g.asked < len(g.order) {
+			late = time.After(g.patience(ctx))
+		}
 		select {
 		case a := <-g.answers:
 			err := g.take(a)
@@ -78,7 +80,7 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 				case p.need > 1: // shares that match their digests and do not fit together
 					return err
 				}
-				g.right = g.right[:0]
+				g.wipe()
 			}
 			if err == nil {
 				continue
@@ -87,9 +89,8 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 				return g.failure()
 			}
 			g.ask(ctx)
-		case <-hedge.C:
+		case <-late:
 			g.ask(ctx)
-			hedge.Reset(g.patience(ctx))
 		}
 	}
 }
@@ -124,8 +125,8 @@ func (g *gathering) take(a answer) error {
 	s := g.order[a.index]
 	g.done[a.index] = true
 	if a.err != nil {
-		if !keyservice.Canceled(a.err) {
-			g.latency(s).failedNow()
+		if kind := keyservice.KindOf(a.err); kind != keyservice.Corrupt && kind != keyservice.Invalid && !keyservice.Canceled(a.err) {
+			g.latency(s).failedNow() // it is about the key, and not about this envelope
 		}
 		return fmt.Errorf("opening: %w", a.err)
 	}
@@ -209,9 +210,7 @@ func rank(err error) int {
 
 // leave wipes what was opened, remembers that late keys are slow, and has late answers wiped when they come.
 func (g *gathering) leave() {
-	for _, s := range g.right {
-		clear(s.secret)
-	}
+	g.wipe()
 	late := 0
 	for i, s := range g.order[:g.asked] {
 		if !g.done[i] {
@@ -226,6 +225,14 @@ func (g *gathering) leave() {
 			}
 		}()
 	}
+}
+
+// wipe forgets the shares that were opened.
+func (g *gathering) wipe() {
+	for _, s := range g.right {
+		clear(s.secret)
+	}
+	g.right = g.right[:0]
 }
 
 func wrongShare(id string) error {

@@ -1,8 +1,9 @@
 // Package kms is the KMS plugin that kube-apiserver calls: KMS v2 and v1beta1 as two thin services over one Plugin.
 //
 // The Plugin seals with exactly the key versions that Status announced, opens what any listed policy sealed, and answers
-// Status from memory: probes run beside it. It is the only package that knows Kubernetes' limits. It does not listen,
-// authenticate callers or bound how many there are, and it retries nothing.
+// Status from memory: probes run beside it. Where the policy allows it, it seals while keys are missing, and announces that
+// before it answers. It is the only package that knows Kubernetes' limits. It does not listen, authenticate callers or bound
+// how many there are, and it retries nothing.
 package kms
 
 import (

@@ -19,7 +19,7 @@ secret_packages = ./internal/secretmem/... ./internal/keystore ./internal/envelo
 FUZZTIME = 10s
 
 # The race detector and pkcs11 need a C compiler; the others are what key services are tested against.
-packages = gcc libc6-dev softhsm2 opensc swtpm python3-pykmip age
+packages = gcc libc6-dev softhsm2 opensc swtpm python3-pykmip age openssh-client
 
 .PHONY: help build build-pkcs11 run test test-short bench lab-up lab-down lint generate fuzz clean packages
 

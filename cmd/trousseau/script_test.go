@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,16 +57,32 @@ func TestVaultScripts(t *testing.T) {
 	})
 }
 
-// build returns a directory with the two programs.
+// programs is the directory of the two programs.
+var programs string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "trousseau")
+	if err != nil {
+		panic(err)
+	}
+	programs = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build returns the directory of the two programs, which are built once, for the first test that needs them.
 func build(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir, ".", "../trousseaud")
-	if output, err := cmd.CombinedOutput(); err != nil {
+	if output, err := buildOnce(); err != nil {
 		t.Fatalf("building the programs: %v\n%s", err, output)
 	}
-	return dir
+	return programs
 }
+
+var buildOnce = sync.OnceValues(func() ([]byte, error) {
+	return exec.Command("go", "build", "-o", programs, ".", "../trousseaud").CombinedOutput()
+})
 
 // setup gives each script a directory in which a daemon may listen.
 func setup(bin string) func(*testscript.Env) error {

@@ -166,6 +166,29 @@ func TestStartWhileAKeyIsSilent(t *testing.T) {
 	}
 }
 
+// TestAPolicyThatCannotSealIsNotTaken reloads a policy of three keys, one of which has never answered, into a daemon that works.
+func TestAPolicyThatCannotSealIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, setup(t, keyservicetest.NewFake(time.Now())))
+		before := s.keyID(t)
+		several, fakes := twoOfThree(t, 3)
+		fakes[2].Fail(keyservice.Unavailable)
+		if err := s.plugin.Replace(t.Context(), several); keyservice.KindOf(err) != keyservice.Unavailable {
+			t.Errorf("taken: %v", err)
+		}
+		if s.keyID(t) != before {
+			t.Error("another key id")
+		}
+		fakes[2].Break(keyservicetest.Fault{})
+		if err := s.plugin.Replace(t.Context(), several); err != nil {
+			t.Error(err)
+		}
+		if s.keyID(t) == before {
+			t.Error("the same key id under another policy")
+		}
+	})
+}
+
 // TestAllSilentAtFirst starts a daemon before its network: keys that come up one by one within some seconds all take part.
 func TestAllSilentAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -187,10 +187,20 @@ func (s *session) announcement(ctx context.Context) (*announcement, error) {
 	if a := s.announced.Load(); a != nil {
 		return a, nil
 	}
+	return nil, s.unannounced()
+}
+
+// unannounced returns why nothing is announced: a key without which it is not known what to announce.
+func (s *session) unannounced() error {
 	if h := s.health(); h.err != nil {
-		return nil, h.err
+		return h.err
 	}
-	return nil, starting()
+	for _, m := range s.Ring.Sealing().Members() {
+		if _, err := s.watches[m.ID].failure(); err != nil {
+			return err
+		}
+	}
+	return starting()
 }
 
 // took announces what took part in a call to Seal: a version that a service chose for itself, or fewer keys than were asked.
@@ -278,7 +288,10 @@ func (s *session) health() health {
 // status returns the state, and the error that Status answers with, if any.
 func (s *session) status(now time.Time) (State, error) {
 	h := s.health()
-	if h.err == nil || !keyservice.KindOf(h.err).Outage() || s.announced.Load() == nil {
+	switch {
+	case s.announced.Load() == nil: // enough keys may open, and it cannot seal
+		return h.state, s.unannounced()
+	case h.err == nil || !keyservice.KindOf(h.err).Outage():
 		return h.state, h.err
 	}
 	switch {

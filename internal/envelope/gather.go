@@ -3,14 +3,15 @@ package envelope
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/secretmem"
 )
 
 // defaultTime stands for the caller's deadline where there is none: what API servers allow by default.
@@ -70,7 +71,8 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 		case a := <-g.answers:
 			err := g.take(a)
 			if err == nil && len(g.right) == p.need {
-				root := join(g.right)
+				var root []byte
+				secretmem.Do(func() { root = join(g.right) })
 				err = try(root)
 				clear(root)
 				switch {
@@ -99,7 +101,14 @@ func (r *Ring) gather(ctx context.Context, p *Policy, e *Envelope, try func(root
 func (r *Ring) best(p *Policy, shares []Share) []Share {
 	expected := make([]time.Duration, len(p.members))
 	for slot, m := range p.members {
-		expected[slot] = r.latencies[m.ID].expected()
+		switch l := r.latencies[m.ID]; {
+		case l.failedLately():
+			expected[slot] = math.MaxInt64
+		case p.patient:
+			expected[slot] = time.Duration(p.turns[slot])
+		default:
+			expected[slot] = l.expected()
+		}
 	}
 	order := slices.DeleteFunc(slices.Clone(shares), func(s Share) bool { return p.members[s.Slot].WrapOnly })
 	slices.SortStableFunc(order, func(a, b Share) int { return cmp.Compare(expected[a.Slot], expected[b.Slot]) })
@@ -141,11 +150,11 @@ func (g *gathering) take(a answer) error {
 
 // judge says what can be said of one opened share by itself.
 func (p *Policy) judge(s Share, secret []byte) error {
-	hash := sha256.Sum256(secret)
+	digest := digestOf(secret)
 	switch {
 	case len(secret) != rootSize && p.need == 1:
 		return forged(p, fmt.Errorf("its root has %d bytes", len(secret)))
-	case p.need > 1 && subtle.ConstantTimeCompare(hash[:digestSize], s.Digest[:]) != 1:
+	case p.need > 1 && subtle.ConstantTimeCompare(digest[:], s.Digest[:]) != 1:
 		return wrongShare(p.members[s.Slot].ID)
 	}
 	return nil
@@ -162,11 +171,14 @@ func (p *Policy) Reopen(ctx context.Context, s Share) error {
 }
 
 // patience returns how long to wait before the next key is asked: as long as the slowest of those that are being waited for
-// usually takes, and at most a third of the time that is left.
+// usually takes, and at most a third of the time that is left. A patient policy waits for that long.
 func (g *gathering) patience(ctx context.Context) time.Duration {
 	left := defaultTime
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
+	}
+	if g.patient {
+		return left / 3
 	}
 	var usual time.Duration
 	for i, s := range g.order[:g.asked] {

@@ -53,14 +53,17 @@ func (l *latency) failedNow() {
 	l.failed = time.Now()
 }
 
-// expected returns how long the key will probably take, which is what keys are ordered by: those that failed lately come
-// last.
+// failedLately reports whether the last call failed, and not long ago.
+func (l *latency) failedLately() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.failed.IsZero() && time.Since(l.failed) < forget
+}
+
+// expected returns how long the key will probably take.
 func (l *latency) expected() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.failed.IsZero() && time.Since(l.failed) < forget {
-		return time.Hour
-	}
 	return l.mean >> min(time.Since(l.at)/forget, 62)
 }
 

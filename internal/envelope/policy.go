@@ -57,12 +57,14 @@ type Policy struct {
 	generation uint32
 	need       int
 	atLeast    int      // shares in what is sealed, need to len(members)
+	patient    bool     // no key is passed over because it is slow
 	members    []Member // by id; the index is the slot
+	turns      []int    // by slot: the member's place in the order in which NewPolicy got them
 	hash       [sha256.Size]byte
 }
 
-// NewPolicy returns the policy of a cluster that opens with need of the members. The order of members does not matter. All
-// members take part in sealing, unless AtLeast says otherwise.
+// NewPolicy returns the policy of a cluster that opens with need of the members. The order of members matters to Patient alone.
+// All members take part in sealing, unless AtLeast says otherwise.
 func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) (*Policy, error) {
 	if len(members) < 1 || len(members) > MaxKeys || need < 1 || need > len(members) {
 		return nil, fmt.Errorf("making a policy of %d of %d keys: up to %d are possible, and as many may be needed", need, len(members), MaxKeys)
@@ -89,6 +91,9 @@ func NewPolicy(cluster Cluster, generation uint32, need int, members ...Member) 
 			return nil, fmt.Errorf("making a policy: key %s is there twice", p.members[i].ID)
 		}
 	}
+	for _, m := range p.members {
+		p.turns = append(p.turns, slices.IndexFunc(members, func(given Member) bool { return given.ID == m.ID }))
+	}
 	p.hash = hashOf(labelPolicy, func(b *cryptobyte.Builder) {
 		cluster.add(b)
 		b.AddUint32(generation)
@@ -109,6 +114,14 @@ func (p *Policy) AtLeast(shares int) (*Policy, error) {
 	same := *p
 	same.atLeast = shares
 	return &same, nil
+}
+
+// Patient returns the same policy, whose keys are asked in the order in which NewPolicy got them, and a further one only when
+// one fails, or gives no answer in a third of the time that is left. A key that failed lately is asked last.
+func (p *Policy) Patient() *Policy {
+	same := *p
+	same.patient = true
+	return &same
 }
 
 // Seals reports whether the keys that have a version, by slot, are enough to seal.
@@ -139,6 +152,9 @@ func (p *Policy) Generation() uint32 { return p.generation }
 
 // Need returns how many members open an envelope.
 func (p *Policy) Need() int { return p.need }
+
+// AtLeastKeys returns how many members have to take part in sealing.
+func (p *Policy) AtLeastKeys() int { return p.atLeast }
 
 // Members returns the keys by slot. The caller must not change the slice.
 func (p *Policy) Members() []Member { return p.members }

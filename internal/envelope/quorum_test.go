@@ -348,6 +348,50 @@ func TestHedging(t *testing.T) {
 	})
 }
 
+// TestPatience wants the keys of a patient policy to be asked in the order given, another one only when one fails or hangs, and
+// what it seals to open without patience.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuorum(t, 2, 3)
+		members := q.Members()
+		listed, err := envelope.NewPolicy(prod, 0, 2, members[2], members[0], members[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring := ring(t, listed.Patient())
+		e := q.seal(t, "secret")
+		open := func(break2 keyservicetest.Fault, longest time.Duration, calls ...int) {
+			t.Helper()
+			q.fakes[2].Break(break2)
+			var before []int
+			for _, f := range q.fakes {
+				before = append(before, f.Calls("unwrap"))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			start := time.Now()
+			if _, err := ring.Open(ctx, e, listed.KeyID(e.Versions())); err != nil || time.Since(start) > longest {
+				t.Errorf("%v after %s", err, time.Since(start))
+			}
+			for slot, f := range q.fakes {
+				if got := f.Calls("unwrap") - before[slot]; got != calls[slot] {
+					t.Errorf("key %d was asked %d times, want %d", slot, got, calls[slot])
+				}
+			}
+		}
+		slow := keyservicetest.Fault{Stall: 900 * time.Millisecond, Ops: []string{"unwrap"}}
+		hung := keyservicetest.Fault{Stall: time.Minute, Ops: []string{"unwrap"}}
+		away := keyservicetest.Fault{Err: &keyservice.Error{Kind: keyservice.Unavailable, Op: "asking the fake"}}
+		for range 3 {
+			open(keyservicetest.Fault{}, 0, 1, 0, 1)
+			open(slow, slow.Stall, 1, 0, 1)
+			open(hung, time.Second, 1, 1, 1)
+		}
+		open(away, 0, 1, 1, 1)
+		open(away, 0, 1, 1, 0) // it failed just now
+	})
+}
+
 // TestFailuresAreRememberedForAWhile counts the calls to a key that is away.
 func TestFailuresAreRememberedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,11 @@
 package envelope
 
-import "crypto/rand"
+import (
+	"crypto/rand"
+	"crypto/sha256"
+
+	"github.com/trousseau-io/trousseau/internal/secretmem"
+)
 
 // Shamir's scheme over GF(2^8) with the polynomial x^8 + x^4 + x^3 + x + 1, byte by byte: a root is the value at 0 of random
 // polynomials, and the share in slot s their values at s + 1 (docs/formats.md). Neither time nor memory accesses depend on
@@ -40,6 +45,15 @@ func join(shares []share) []byte {
 		}
 	}
 	return root
+}
+
+// digestOf returns what tells a share from another one. Hashing keeps a block of what it hashes.
+func digestOf(share []byte) (digest [digestSize]byte) {
+	secretmem.Do(func() {
+		hash := sha256.Sum256(share)
+		copy(digest[:], hash[:])
+	})
+	return digest
 }
 
 // share is an opened piece of a root: rootSize bytes.

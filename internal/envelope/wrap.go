@@ -3,7 +3,6 @@ package envelope
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -88,8 +87,7 @@ func (p *Policy) wrapOne(ctx context.Context, slot int, version keyservice.Versi
 	}
 	s := Share{Slot: uint8(slot), Version: wrapped.Version, Wrapped: wrapped.Bytes}
 	if p.need > 1 {
-		hash := sha256.Sum256(secret)
-		copy(s.Digest[:], hash[:])
+		s.Digest = digestOf(secret)
 	}
 	return wrapping{share: s}
 }

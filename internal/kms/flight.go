@@ -9,13 +9,15 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/trousseau-io/trousseau/internal/envelope"
+	"github.com/trousseau-io/trousseau/internal/secretmem"
+	"github.com/trousseau-io/trousseau/internal/seedstore"
 )
 
 // flights lets equal opens that are under way at the same time share one call: an API server that starts asks for the same
 // seed many times at once.
 type flights struct {
 	mu     sync.Mutex
-	flying map[[sha256.Size]byte]*flight
+	flying map[seedstore.ID]*flight
 }
 
 // flight is one open. It goes on until its last waiter has left.
@@ -35,18 +37,20 @@ func (f *flights) do(ctx context.Context, sealed Sealed, open func(context.Conte
 	defer f.leave(id, flying)
 	select {
 	case <-flying.landed:
-		return bytes.Clone(flying.plaintext), flying.err
+		var plaintext []byte
+		secretmem.Do(func() { plaintext = bytes.Clone(flying.plaintext) })
+		return plaintext, flying.err
 	case <-ctx.Done():
 		return nil, ended(ctx)
 	}
 }
 
 // board joins the flight of that id, or starts it.
-func (f *flights) board(ctx context.Context, id [sha256.Size]byte, open func(context.Context) ([]byte, error)) *flight {
+func (f *flights) board(ctx context.Context, id seedstore.ID, open func(context.Context) ([]byte, error)) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.flying == nil {
-		f.flying = make(map[[sha256.Size]byte]*flight)
+		f.flying = make(map[seedstore.ID]*flight)
 	}
 	flying := f.flying[id]
 	if flying == nil {
@@ -72,7 +76,7 @@ func (f *flights) board(ctx context.Context, id [sha256.Size]byte, open func(con
 	return flying
 }
 
-func (f *flights) leave(id [sha256.Size]byte, flying *flight) {
+func (f *flights) leave(id seedstore.ID, flying *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if flying.waiters--; flying.waiters > 0 {
@@ -86,7 +90,7 @@ func (f *flights) leave(id [sha256.Size]byte, flying *flight) {
 }
 
 // hash is equal for equal requests alone.
-func (s Sealed) hash() [sha256.Size]byte {
+func (s Sealed) hash() seedstore.ID {
 	var b cryptobyte.Builder
 	for _, part := range [][]byte{[]byte(s.KeyID), s.Ciphertext, s.Annotations[envelope.SharesAnnotation]} {
 		b.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })

@@ -2,13 +2,12 @@ package kms
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"time"
 
+	"github.com/trousseau-io/trousseau/internal/durable"
 	"github.com/trousseau-io/trousseau/internal/envelope"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 )
@@ -23,23 +22,24 @@ type Hint struct {
 // hinted is the content of the file.
 type hinted struct {
 	Policy   string                          `json:"policy"` // its hash: versions of another policy say nothing
+	At       time.Time                       `json:"at"`     // when they were announced for certain
 	Versions map[string]keyservice.VersionID `json:"versions"`
 }
 
-// load returns the versions by key id; nothing if there are none to trust.
-func (h Hint) load(policy *envelope.Policy) map[string]keyservice.VersionID {
+// load returns the versions by key id, and when they were noted; nothing if there are none to trust.
+func (h Hint) load(policy *envelope.Policy) (versions map[string]keyservice.VersionID, noted time.Time) {
 	if h.Path == "" {
-		return nil
+		return nil, time.Time{}
 	}
 	data, err := os.ReadFile(h.Path)
 	if err != nil {
-		return nil
+		return nil, time.Time{}
 	}
 	var last hinted
 	if json.Unmarshal(data, &last) != nil || last.Policy != fmt.Sprintf("%x", policy.Hash()) {
-		return nil
+		return nil, time.Time{}
 	}
-	return last.Versions
+	return last.Versions, last.At
 }
 
 // save replaces the file. It is no reason to stop if that fails.
@@ -47,7 +47,7 @@ func (h Hint) save(policy *envelope.Policy, versions []keyservice.VersionID, log
 	if h.Path == "" {
 		return
 	}
-	last := hinted{Policy: fmt.Sprintf("%x", policy.Hash()), Versions: make(map[string]keyservice.VersionID)}
+	last := hinted{Policy: fmt.Sprintf("%x", policy.Hash()), At: time.Now(), Versions: make(map[string]keyservice.VersionID)}
 	for slot, m := range policy.Members() {
 		if versions[slot] != "" {
 			last.Versions[m.ID] = versions[slot]
@@ -55,25 +55,9 @@ func (h Hint) save(policy *envelope.Policy, versions []keyservice.VersionID, log
 	}
 	data, err := json.Marshal(last)
 	if err == nil {
-		err = replace(h.Path, data)
+		err = durable.Replace(h.Path, data)
 	}
 	if err != nil {
 		log.Warn("the announced versions cannot be noted: a restart while a key is silent will not know them", "error", err)
 	}
-}
-
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -15,8 +15,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/trousseau-io/trousseau/internal/coldstart"
 	"github.com/trousseau-io/trousseau/internal/envelope"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/seedstore"
 )
 
 // Kubernetes' limits and the Plugin's own, in bytes.
@@ -37,6 +39,9 @@ type Setup struct {
 	Grace           time.Duration // with OutageGrace
 	ProbeInterval   time.Duration
 	ActivationDelay time.Duration
+	Cache           *seedstore.Store // of what was opened lately; nil caches nothing
+	ColdStart       *coldstart.Store // what to go on with while too few keys answer; nil is nothing
+	Notice          func(Notice)     // told of events; nil if nobody asks. It returns soon and does not call the Plugin
 }
 
 // Plugin answers the API server. Its methods may be called concurrently.
@@ -45,12 +50,15 @@ type Plugin struct {
 	refusals refusals
 	flights  flights
 	current  atomic.Pointer[session]
+	keeping  keeping
 }
 
 // New returns a Plugin that works with setup as soon as Run runs.
 func New(setup Setup, log *slog.Logger) *Plugin {
 	p := &Plugin{log: log}
-	p.current.Store(newSession(setup, nil, log))
+	first := p.newSession(setup, nil)
+	first.live.Store(true)
+	p.current.Store(first)
 	return p
 }
 
@@ -67,15 +75,21 @@ func (p *Plugin) Run(ctx context.Context) error {
 // and health carry over for keys that are in both. A setup that cannot seal, while the old one can, is refused.
 func (p *Plugin) Replace(ctx context.Context, setup Setup) error {
 	old := p.current.Load()
-	next := newSession(setup, old, p.log)
+	next := p.newSession(setup, old)
 	next.probeAll(ctx)
 	if _, err := next.status(time.Now()); err != nil {
 		if _, oldErr := old.status(time.Now()); oldErr == nil {
+			next.close()
 			return fmt.Errorf("trying the new configuration: %w", err)
 		}
 	}
 	p.current.Store(next)
+	next.takeOver(old)
 	old.retire()
+	if next.ColdStart != nil && old.ColdStart != nil {
+		next.ColdStart.Inherit(old.ColdStart)
+	}
+	old.close()
 	return nil
 }
 
@@ -98,10 +112,8 @@ func (p *Plugin) encrypt(ctx context.Context, plaintext []byte, limit int) (Seal
 	if err != nil {
 		return Sealed{}, err
 	}
-	policy := s.Ring.Sealing()
-	e, err := policy.Seal(ctx, announced.versions, plaintext)
+	e, err := s.seal(ctx, announced, plaintext)
 	if err != nil {
-		s.suspect(err)
 		return Sealed{}, err
 	}
 	if took := e.Versions(); !slices.Equal(took, announced.versions) {
@@ -115,6 +127,7 @@ func (p *Plugin) encrypt(ctx context.Context, plaintext []byte, limit int) (Seal
 	if spilled != nil {
 		sealed.Annotations = map[string][]byte{envelope.SharesAnnotation: spilled}
 	}
+	s.keep(sealed.hash(), plaintext)
 	return sealed, nil
 }
 
@@ -133,13 +146,7 @@ func (p *Plugin) decrypt(ctx context.Context, sealed Sealed) ([]byte, error) {
 	return p.flights.do(ctx, sealed, func(ctx context.Context) ([]byte, error) {
 		s := p.enter()
 		defer s.leave()
-		plaintext, err := s.Ring.Open(ctx, e, sealed.KeyID)
-		if err != nil {
-			s.suspect(err)
-			return nil, err
-		}
-		s.opened(e)
-		return plaintext, nil
+		return s.open(ctx, e, sealed, sealed.hash())
 	})
 }
 
@@ -169,6 +176,22 @@ func (p *Plugin) KeyID(ctx context.Context) (string, error) {
 // Snapshot returns the state of everything, for readiness and metrics. It never waits.
 func (p *Plugin) Snapshot() Snapshot {
 	return p.current.Load().snapshot(time.Now())
+}
+
+// Forget drops what the Plugin keeps of seeds and roots, in memory and on disk, and has it keep nothing until Resume. It is
+// for a lockdown; refusing calls is the caller's part. An error says what could not be removed.
+func (p *Plugin) Forget() error {
+	p.keeping.mu.Lock()
+	defer p.keeping.mu.Unlock()
+	p.keeping.forgets = true
+	return p.current.Load().forget()
+}
+
+// Resume ends what Forget began.
+func (p *Plugin) Resume() {
+	p.keeping.mu.Lock()
+	defer p.keeping.mu.Unlock()
+	p.keeping.forgets = false
 }
 
 // enter returns the current session, whose keys stay open until leave.

@@ -33,6 +33,7 @@ type services struct {
 	v1     kmsv1beta1.KeyManagementServiceServer
 	plugin *kms.Plugin
 	log    *lockedBuffer
+	stop   func()
 }
 
 func (s *services) RegisterService(_ *grpc.ServiceDesc, impl any) {
@@ -98,7 +99,8 @@ func start(t *testing.T, setup kms.Setup) *services {
 			t.Error(err)
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	s.stop = func() { cancel(); <-done }
+	t.Cleanup(s.stop)
 	synctest.Wait()
 	return s
 }

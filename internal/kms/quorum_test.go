@@ -22,11 +22,16 @@ import (
 // twoOfThree is a setup that seals with at least so many of three fakes, two of which open.
 func twoOfThree(t *testing.T, atLeast int) (kms.Setup, []*keyservicetest.Fake) {
 	t.Helper()
-	var fakes []*keyservicetest.Fake
+	fakes := []*keyservicetest.Fake{keyservicetest.NewFake(time.Now()), keyservicetest.NewFake(time.Now()), keyservicetest.NewFake(time.Now())}
+	return twoOf(t, atLeast, fakes), fakes
+}
+
+// twoOf is the same of given fakes.
+func twoOf(t *testing.T, atLeast int, fakes []*keyservicetest.Fake) kms.Setup {
+	t.Helper()
 	var members []envelope.Member
-	for i := range 3 {
-		fakes = append(fakes, keyservicetest.NewFake(time.Now()))
-		members = append(members, envelope.Member{ID: fmt.Sprint("key-", i), Key: fakes[i]})
+	for i, fake := range fakes {
+		members = append(members, envelope.Member{ID: fmt.Sprint("key-", i), Key: fake})
 	}
 	p, err := envelope.NewPolicy(prod, 0, 2, members...)
 	if err != nil {
@@ -35,7 +40,7 @@ func twoOfThree(t *testing.T, atLeast int) (kms.Setup, []*keyservicetest.Fake) {
 	if p, err = p.AtLeast(atLeast); err != nil {
 		t.Fatal(err)
 	}
-	return kms.Setup{Ring: ring(t, p), ProbeInterval: 30 * time.Second, ActivationDelay: 2 * time.Minute}, fakes
+	return kms.Setup{Ring: ring(t, p), ProbeInterval: 30 * time.Second, ActivationDelay: 2 * time.Minute}
 }
 
 // TestAKeyThatComesAndGoesChangesNothing flaps one of three keys for 20 minutes while nobody has anything sealed.

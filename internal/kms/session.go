@@ -16,6 +16,8 @@ import (
 type session struct {
 	Setup
 	log     *slog.Logger
+	keeping *keeping
+	live    atomic.Bool       // it is the Plugin's: its notices are true
 	watches map[string]*watch // by key id
 	probed  chan struct{}     // closed when each key was probed once
 	ended   chan struct{}     // closed by retire
@@ -38,9 +40,9 @@ type announcement struct {
 }
 
 // newSession returns the session of a setup. Of an old one, which may be nil, it takes over what is known of its keys.
-func newSession(setup Setup, old *session, log *slog.Logger) *session {
+func (p *Plugin) newSession(setup Setup, old *session) *session {
 	s := &session{
-		Setup: setup, log: log, watches: make(map[string]*watch),
+		Setup: setup, log: p.log, keeping: &p.keeping, watches: make(map[string]*watch),
 		started: time.Now(), probed: make(chan struct{}), ended: make(chan struct{}), idle: make(chan struct{}),
 	}
 	setup.Ring.Blame = s.blame
@@ -48,7 +50,7 @@ func newSession(setup Setup, old *session, log *slog.Logger) *session {
 		for _, m := range policy.Members() {
 			w := s.watches[m.ID]
 			if w == nil {
-				w = newWatch(m, setup, log)
+				w = newWatch(m, setup, p.log)
 				s.watches[m.ID] = w
 				if old != nil && old.watches[m.ID] != nil {
 					w.inherit(old.watches[m.ID])
@@ -78,6 +80,9 @@ func (s *session) run(ctx context.Context) {
 			}
 		})
 	}
+	if s.ColdStart != nil {
+		wg.Go(func() { s.lookAfter(ctx) })
+	}
 	wg.Wait()
 }
 
@@ -106,14 +111,17 @@ const backAfter = 10 * time.Minute
 const silentAtStart = 15 * time.Second
 
 // settle decides, while nothing is announced, what becomes of keys that were silent when they were first probed. If enough
-// others open, the version that was last announced stands for such a key; failing that it is missing after a while, if the
-// policy seals without it.
+// others open, or it may start cold, the version that was last announced stands for such a key; failing that it is missing after a
+// while, if the policy seals without it.
 func (s *session) settle() {
 	policy := s.Ring.Sealing()
-	if s.announced.Load() != nil || !s.tried || s.health().state == Closed {
+	if s.announced.Load() != nil || !s.tried {
 		return
 	}
-	last := s.Hint.load(policy)
+	last, noted := s.Hint.load(policy)
+	if s.health().state == Closed && !s.startsCold(noted) {
+		return
+	}
 	versions := make([]keyservice.VersionID, len(policy.Members()))
 	for slot, m := range policy.Members() {
 		s.watches[m.ID].recall(last[m.ID])
@@ -158,7 +166,37 @@ func (s *session) announce() {
 		s.log.Info("announcing another key id", "key_id", next.keyID, "versions", next.versions, "previous_key_id", last.keyID)
 	}
 	if last == nil || last.keyID != next.keyID {
-		s.Hint.save(policy, next.versions, s.log)
+		if s.health().state != Closed { // a cold start knows it from there, and must not make it look newer
+			s.Hint.save(policy, next.versions, s.log)
+		}
+		s.noticeKeyID(last, next)
+	}
+}
+
+// takeOver makes s the session whose notices are true, after old.
+func (s *session) takeOver(old *session) {
+	s.announcing.Lock()
+	defer s.announcing.Unlock()
+	s.live.Store(true)
+	s.noticeKeyID(old.announced.Load(), s.announced.Load())
+}
+
+// noticeKeyID tells of another key id, if it is another one.
+func (s *session) noticeKeyID(last, next *announcement) {
+	var n Notice
+	if last != nil {
+		n.Previous = last.keyID
+	}
+	if next == nil || next.keyID == n.Previous {
+		return
+	}
+	n.Event, n.KeyID = KeyIDChanged, next.keyID
+	s.notice(n)
+}
+
+func (s *session) notice(n Notice) {
+	if s.Notice != nil && s.live.Load() {
+		s.Notice(n)
 	}
 }
 

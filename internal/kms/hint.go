@@ -12,7 +12,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 )
 
-// Hint is a file that remembers the versions announced last. It is read only at the start, and only for keys that are silent:
+// Hint is a file that remembers the versions announced last. It is read only at the start, and only for keys that do not work:
 // without it a daemon that starts while one key service is away could not name the key id that it announced before. It
 // holds nothing secret, and nothing depends on it while every key answers. The zero Hint remembers nothing.
 type Hint struct {

@@ -128,19 +128,22 @@ func TestWritingInFullNeedsAllKeys(t *testing.T) {
 	})
 }
 
-// TestStartWhileAKeyIsSilent starts a daemon while one of three keys is away. With a note of what was announced before, it
+// TestStartWhileAKeyIsSilent starts a daemon while one of three keys is away, or denied. With a note of what was announced before, it
 // announces that; without, it waits, or seals without the key if it may.
 func TestStartWhileAKeyIsSilent(t *testing.T) {
 	for name, test := range map[string]struct {
 		atLeast int
+		kind    keyservice.Kind
 		hint    bool
 		same    bool
 		code    codes.Code
 	}{
-		"known, all have to seal":   {3, true, true, codes.OK},
-		"unknown, all have to seal": {3, false, false, codes.Unavailable},
-		"known, two seal":           {2, true, true, codes.OK},
-		"unknown, two seal":         {2, false, false, codes.OK},
+		"known, all have to seal":         {3, keyservice.Unavailable, true, true, codes.OK},
+		"known and denied, all have to":   {3, keyservice.Denied, true, true, codes.OK},
+		"unknown, all have to seal":       {3, keyservice.Unavailable, false, false, codes.Unavailable},
+		"unknown and denied, all have to": {3, keyservice.Denied, false, false, codes.PermissionDenied},
+		"known, two seal":                 {2, keyservice.Unavailable, true, true, codes.OK},
+		"unknown, two seal":               {2, keyservice.Unavailable, false, false, codes.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hint := kms.Hint{}
@@ -151,7 +154,7 @@ func TestStartWhileAKeyIsSilent(t *testing.T) {
 				setup, fakes := twoOfThree(t, test.atLeast)
 				setup.Hint = hint
 				sealed := start(t, setup).encrypt(t)
-				fakes[1].Fail(keyservice.Unavailable)
+				fakes[1].Fail(test.kind)
 				s := start(t, setup)
 				time.Sleep(time.Minute)
 				s.wantStatus(t, test.code)

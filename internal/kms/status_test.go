@@ -124,6 +124,20 @@ func TestOutagePolicies(t *testing.T) {
 }
 
 // A failed call has its key probed at once instead of after the interval.
+// TestAKeyThatIsTooSlowDoesNotWork has every call take longer than API servers wait.
+func TestAKeyThatIsTooSlowDoesNotWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := keyservicetest.NewFake(time.Now())
+		s := start(t, setup(t, fake))
+		fake.Break(keyservicetest.Fault{Stall: 2 * time.Second})
+		time.Sleep(time.Minute)
+		s.wantStatus(t, codes.OK)
+		fake.Break(keyservicetest.Fault{Stall: 4 * time.Second})
+		time.Sleep(time.Minute)
+		s.wantStatus(t, codes.Unavailable)
+	})
+}
+
 func TestFailedCallClosesSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := keyservicetest.NewFake(time.Now())

@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	// probeTimeout bounds one probe, which makes up to five calls.
+	// probeTimeout bounds one probe, which makes up to five calls, and callTimeout each of them: a key that takes longer than
+	// API servers wait, 3 s by default, does not work.
 	probeTimeout = 15 * time.Second
+	callTimeout  = 3 * time.Second
 	// failedInterval is how often a key that failed is probed, unless the interval is shorter anyway. API servers ask
 	// a failed plugin every 10 s.
 	failedInterval = 5 * time.Second
@@ -59,7 +61,7 @@ type watch struct {
 
 func newWatch(m envelope.Member, setup Setup, log *slog.Logger) *watch {
 	return &watch{
-		id: m.ID, key: m.Key, wrapOnly: m.WrapOnly, pin: setup.Pins[m.ID], delay: setup.ActivationDelay, interval: setup.ProbeInterval,
+		id: m.ID, key: keyservice.With(m.Key, keyservice.Timeout(callTimeout)), wrapOnly: m.WrapOnly, pin: setup.Pins[m.ID], delay: setup.ActivationDelay, interval: setup.ProbeInterval,
 		log: log.With("key", m.ID), wake: make(chan struct{}, 1),
 		err: starting(), since: time.Now(),
 	}
@@ -123,6 +125,12 @@ func (w *watch) probe(ctx context.Context) {
 	}
 	if err != nil && keyservice.Canceled(err) {
 		return // we are stopping: that says nothing about the key
+	}
+	if errors.Is(err, context.DeadlineExceeded) { // it is no caller's deadline, and says nothing of use
+		err = &keyservice.Error{
+			Kind: keyservice.Unavailable, Op: "probing", Err: fmt.Errorf("key %s takes longer than %s to answer", w.id, callTimeout),
+			Hint: "API servers wait 3 s by default: look at the key service, and at the network before it",
+		}
 	}
 	w.record(newest, err)
 }
@@ -204,6 +212,8 @@ func (w *watch) probeOpening(ctx context.Context) error {
 	if reopen == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	return reopen(ctx)
 }
 
@@ -267,13 +277,13 @@ func (w *watch) setMissing(missing bool) {
 	}
 }
 
-// recall makes the version that was last announced stand for that of a key that is silent.
+// recall makes the version that was last announced stand for that of a key that does not say.
 func (w *watch) recall(last keyservice.VersionID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.current == "" && last != "" && keyservice.KindOf(w.err).Outage() {
+	if w.current == "" && last != "" && w.err != nil {
 		w.current = last
-		w.log.Warn("key is silent: going on with the version that was last announced", "version", last)
+		w.log.Warn("key does not work since the start: going on with the version that was last announced", "version", last)
 	}
 }
 

@@ -42,6 +42,12 @@ func TestCrashesOfTheDaemonLoseNoAcknowledgedWrite(t *testing.T) {
 	running.Wait()
 
 	c.APIServer.Restart() // and open everything again through the daemon
+	wantWritten(t, c, writers)
+}
+
+// wantWritten fails the test unless the API server has all that the writers had acknowledged.
+func wantWritten(t *testing.T, c *cluster.Running, writers []writer) {
+	t.Helper()
 	list, err := secrets(c).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatalf("listing secrets: %v", err)
@@ -68,9 +74,12 @@ func TestCrashesOfTheDaemonLoseNoAcknowledgedWrite(t *testing.T) {
 // writer creates Secrets and updates each some times. possible has the values that an acknowledged Secret may have in the
 // end: the last one acknowledged, and the one tried after it if nobody knows its outcome.
 type writer struct {
-	name     string
-	possible map[string][]string
-	acked    int
+	name      string
+	elsewhere *cluster.Running // reads what was written, if it is not nil
+	possible  map[string][]string
+	acked     int
+	read      int
+	failed    []error
 }
 
 func (w *writer) run(ctx context.Context, c *cluster.Running) {
@@ -84,11 +93,27 @@ func (w *writer) run(ctx context.Context, c *cluster.Running) {
 				if i > 0 {
 					w.possible[name] = append(w.possible[name], value)
 				}
+				w.fail(ctx, err)
 				break
 			}
 			w.acked++
 			w.possible[name] = []string{value}
+			if w.elsewhere == nil {
+				continue
+			}
+			if err := readSecret(ctx, w.elsewhere, name, value); err != nil {
+				w.fail(ctx, err)
+			} else {
+				w.read++
+			}
 		}
+	}
+}
+
+// fail remembers an error that is not the end of the test's.
+func (w *writer) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		w.failed = append(w.failed, err)
 	}
 }
 

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/trousseau-io/trousseau/internal/kmsclient"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -17,17 +20,22 @@ import (
 type daemon struct {
 	*testserver.Process
 	socket string
+	web    string // URL of its health and metrics
 
 	file, before string // the configuration, and what stands in it before the keys
 }
 
 // daemonConfig is what differs between the daemons of these tests.
 type daemonConfig struct {
-	key    string // one entry of keys, as flow YAML without its braces: "name: disk, local: {...}"
-	more   string // what follows it: further keys and policies, as lines of YAML
-	outage string // empty means the default
-	env    []string
-	bin    string // folder in bin/ of the program
+	key     string // one entry of keys, as flow YAML without its braces: "name: disk, local: {...}"
+	more    string // what follows it: further keys and policies, as lines of YAML
+	outage  string // empty means the default
+	probe   string // how often it probes; empty means 1s
+	lineage string // of the cluster whose nodes share it; empty draws one
+	env     []string
+	bin     string   // folder in bin/ of the program
+	alive   bool     // do not wait for its keys: it is started while some are away
+	inside  []string // command that runs the program somewhere else
 }
 
 // startDaemon starts a daemon that probes as often as it may, so that it is the API server that a test waits for.
@@ -39,22 +47,33 @@ func startDaemon(t *testing.T, config daemonConfig) *daemon {
 	if config.outage == "" {
 		config.outage = "fail-closed"
 	}
+	if config.probe == "" {
+		config.probe = "1s"
+	}
+	if config.lineage == "" {
+		config.lineage = newLineage()
+	}
 	d := &daemon{
-		socket: socket, file: filepath.Join(dir, "trousseaud.yaml"),
+		socket: socket, web: "http://" + listen, file: filepath.Join(dir, "trousseaud.yaml"),
 		before: fmt.Sprintf(`apiVersion: trousseau.io/v1
 kind: DaemonConfiguration
 cluster: {name: lab, lineage: "%s"}
 socket: {path: %s}
-status: {outage: %s, probeInterval: 1s, activationDelay: 1s}
+status: {outage: %s, probeInterval: %s, activationDelay: 1s}
 observe: {listen: "%s"}
 keys:
-`, newLineage(), socket, config.outage, listen),
+`, config.lineage, socket, config.outage, config.probe, listen),
 	}
 	d.configure(t, config)
 
-	ready := func(ctx context.Context) error { return get(ctx, "http://"+listen+"/readyz") }
+	path := "/readyz"
+	if config.alive {
+		path = "/livez"
+	}
+	ready := func(ctx context.Context) error { return get(ctx, d.web+path) }
+	command := append(config.inside, program, "--config", d.file)
 	d.Process = testserver.Start(t, testserver.Command{
-		Name: "trousseaud", Path: program, Args: []string{"--config", d.file}, Env: config.env, Ready: ready,
+		Name: "trousseaud", Path: command[0], Args: command[1:], Env: config.env, Ready: ready,
 	})
 	return d
 }
@@ -75,6 +94,31 @@ func (d *daemon) kmsV2() string {
 
 func (d *daemon) kmsV1() string {
 	return fmt.Sprintf("kms: {apiVersion: v1, name: trousseau, endpoint: \"unix://%s\", cachesize: 10}", d.socket)
+}
+
+// status asks as an API server does, and returns the key id of a good status.
+func (d *daemon) status(ctx context.Context) (keyID string, err error) {
+	client, err := kmsclient.Dial(kmsclient.Options{Socket: d.socket})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	status, err := client.Status(ctx)
+	if err == nil && status.Healthz != "ok" {
+		err = errors.New(status.Healthz)
+	}
+	return status.KeyID, err
+}
+
+// metrics returns all metrics as text.
+func (d *daemon) metrics() (string, error) {
+	answer, err := http.Get(d.web + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return string(text), err
 }
 
 // vaultKey starts a Vault with a key in it, and returns the entry of keys that uses it.

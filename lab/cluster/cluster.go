@@ -1,5 +1,5 @@
-// Package cluster is a Kubernetes control plane as small as it can be: one real etcd and one real kube-apiserver, which
-// keep their addresses, data and credentials in a folder.
+// Package cluster is a Kubernetes control plane as small as it can be: one real etcd and one real kube-apiserver, or
+// several, which keep their addresses, data and credentials in a folder.
 //
 // It promises that both can be stopped and started in any order without losing what was stored. It runs no controllers,
 // no scheduler and no kubelet, and its only user is an administrator with a token.
@@ -42,12 +42,13 @@ type Cluster struct {
 	etcdAddress   string // host:port, as are the others
 	peerAddress   string
 	serverAddress string
+	certificates  string // folder of the API server's
 	token         string
 }
 
 // New chooses ports and writes the credentials that the API server needs into the folder.
 func New(config Config) (*Cluster, error) {
-	c := &Cluster{config: config, token: rand.Text()}
+	c := &Cluster{config: config, certificates: "apiserver", token: rand.Text()}
 	for _, address := range []*string{&c.etcdAddress, &c.peerAddress, &c.serverAddress} {
 		port, err := testserver.FreePort()
 		if err != nil {
@@ -72,6 +73,19 @@ func New(config Config) (*Cluster, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Joined describes another API server on the same etcd, for the same users, with an EncryptionConfiguration of its own.
+func (c *Cluster) Joined(encryptionConfig string) (*Cluster, error) {
+	port, err := testserver.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	joined := *c
+	joined.config.EncryptionConfig = encryptionConfig
+	joined.serverAddress = fmt.Sprintf("127.0.0.1:%d", port)
+	joined.certificates = fmt.Sprintf("apiserver-%d", port)
+	return &joined, nil
 }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.config.Dir, name) }
@@ -104,7 +118,7 @@ func (c *Cluster) APIServer() testserver.Command {
 		"--bind-address=" + host,
 		"--advertise-address=" + host,
 		"--secure-port=" + port,
-		"--cert-dir=" + c.path("apiserver"),
+		"--cert-dir=" + c.path(c.certificates),
 		"--endpoint-reconciler-type=none", // endpoints may not be on loopback
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--service-account-issuer=https://lab.trousseau.io",
@@ -158,7 +172,7 @@ func (c *Cluster) ask(ctx context.Context, paths ...string) error {
 // RESTConfig is what client-go needs to reach the API server as its administrator, without client-side rate limits.
 // It is not available before the API server has been started for the first time and made its certificate.
 func (c *Cluster) RESTConfig() (*rest.Config, error) {
-	ca, err := os.ReadFile(c.path("apiserver/apiserver.crt"))
+	ca, err := os.ReadFile(c.path(c.certificates + "/apiserver.crt"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the API server has no certificate yet")
 	}

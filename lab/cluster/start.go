@@ -31,21 +31,38 @@ func Start(t testing.TB, config Config) *Running {
 	}
 	running := &Running{Cluster: plane}
 	running.Etcd = testserver.Start(t, plane.Etcd())
-	running.APIServer = testserver.Start(t, plane.APIServer())
-
-	rest, err := plane.RESTConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if running.Client, err = kubernetes.NewForConfig(rest); err != nil {
-		t.Fatalf("making a client: %v", err)
-	}
 	running.raw, err = clientv3.New(clientv3.Config{Endpoints: []string{plane.EtcdEndpoint()}})
 	if err != nil {
 		t.Fatalf("making an etcd client: %v", err)
 	}
 	t.Cleanup(func() { running.raw.Close() })
+	running.serve(t)
 	return running
+}
+
+// Join starts another API server on the same etcd, as on a second control plane node.
+func (r *Running) Join(t testing.TB, encryptionConfig string) *Running {
+	t.Helper()
+	plane, err := r.Joined(encryptionConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := &Running{Cluster: plane, Etcd: r.Etcd, raw: r.raw}
+	joined.serve(t)
+	return joined
+}
+
+// serve starts the API server and makes its client.
+func (r *Running) serve(t testing.TB) {
+	t.Helper()
+	r.APIServer = testserver.Start(t, r.Cluster.APIServer())
+	rest, err := r.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Client, err = kubernetes.NewForConfig(rest); err != nil {
+		t.Fatalf("making a client: %v", err)
+	}
 }
 
 // Raw returns what etcd holds under a key such as /registry/secrets/default/name.

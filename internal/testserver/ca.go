@@ -41,8 +41,20 @@ func NewCA(t testing.TB) *CA {
 // name is the common name and names the files.
 func (ca *CA) Issue(t testing.TB, name string) (certFile, keyFile string) {
 	t.Helper()
-	key := newKey(t)
+	return ca.issue(t, template(name))
+}
+
+// IssueValid is Issue for a certificate that is valid in another time than around the present.
+func (ca *CA) IssueValid(t testing.TB, name string, from, until time.Time) (certFile, keyFile string) {
+	t.Helper()
 	template := template(name)
+	template.NotBefore, template.NotAfter = from, until
+	return ca.issue(t, template)
+}
+
+func (ca *CA) issue(t testing.TB, template *x509.Certificate) (certFile, keyFile string) {
+	t.Helper()
+	key, name := newKey(t), template.Subject.CommonName
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.DNSNames = []string{"localhost", name}

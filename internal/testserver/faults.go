@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Fault is what goes wrong between a client and a server.
@@ -23,7 +24,14 @@ const (
 	Cut Fault = "cut"
 	// Garble changes bytes of the body of each answer. Only Faults can do that: a Proxy does not see what it forwards.
 	Garble Fault = "garble"
+	// Slow answers after SlowBy. Only Faults can do that, and Throttle.
+	Slow Fault = "slow"
+	// Throttle answers 429 to everything.
+	Throttle Fault = "throttle"
 )
+
+// SlowBy is longer than API servers wait for their KMS plugin, which is 3 s.
+const SlowBy = 4 * time.Second
 
 // Faults surrounds the handler of a fake HTTP service and breaks to order. The zero value passes.
 type Faults struct {
@@ -48,10 +56,29 @@ func (f *Faults) Handler(next http.Handler) http.Handler {
 			panic(http.ErrAbortHandler)
 		case Garble:
 			garble(w, r, next)
+		case Throttle:
+			w.WriteHeader(http.StatusTooManyRequests)
+		case Slow:
+			late(w, r, next, changed)
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// late waits until SlowBy has passed, or until the fault is repaired.
+func late(w http.ResponseWriter, r *http.Request, next http.Handler, changed <-chan struct{}) {
+	body, err := io.ReadAll(r.Body) // else the server does not notice that the client has gone
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	select {
+	case <-time.After(SlowBy):
+	case <-changed:
+	case <-r.Context().Done():
+	}
+	next.ServeHTTP(w, r)
 }
 
 func garble(w http.ResponseWriter, r *http.Request, next http.Handler) {

@@ -35,6 +35,7 @@ type Key struct {
 	Env    []string // what the daemon needs in its environment
 	Bin    string   // the folder in bin/ of the daemon that has this key service; "" for the usual one
 	Rotate func()
+	Faults *testserver.Faults // before the service; nil for those that are not fakes over HTTP
 }
 
 // All returns every key service that opens what it wraps.
@@ -72,6 +73,7 @@ func awskms(t testing.TB) Key {
 	return Key{
 		Entry:  fmt.Sprintf("name: aws, awskms: {keyARN: %q, endpoint: %q, credentialsFile: %s}", arn, fake.URL, credentials),
 		Rotate: func() { fake.Rotate(arn) },
+		Faults: &fake.Faults,
 	}
 }
 
@@ -84,6 +86,7 @@ func azurekv(t testing.TB) Key {
 			"authorityHost: %q, caFile: %s, auth: {clientSecret: {tenantID: %s, clientID: %s, secretFile: %s}}}",
 			fake.URL, fake.URL, fake.CAFile, fake.TenantID, fake.ClientID, write(t, "client-secret")),
 		Rotate: func() { fake.Rotate("k8s") },
+		Faults: &fake.Vault,
 	}
 }
 

@@ -18,20 +18,25 @@ func (f *initFlags) ask(cmd *cobra.Command) error {
 	if f.cluster == "" {
 		f.cluster = q.ask("Name of the cluster, such as prod-eu-1", "")
 	}
-	if f.local || f.service != "" {
+	if f.local || f.services != nil {
 		return q.err
 	}
-	f.service = q.choose("Where is the key", append([]string{"local"}, setup.Services()...)...)
-	if f.service == "local" {
-		f.local, f.service = true, ""
+	service := q.choose("Where is the key", append([]string{"local"}, setup.Services()...)...)
+	if service == "local" {
+		f.local = true
 		return q.err
 	}
-	asked := setup.Ask(f.service, setup.Questions{
-		Text:   func(field string) string { return q.ask(f.service+"."+field, "") },
+	f.services = []string{service}
+	asked := setup.Ask(service, setup.Questions{
+		Text:   func(field string) string { return q.ask(service+"."+field, "") },
 		Choose: func(what string, fields []string) string { return q.choose("Which "+what, fields...) },
 	})
 	for _, s := range asked {
-		f.settings = append(f.settings, s.Path+"="+s.Value)
+		f.settings = append(f.settings, setting{text: s.Path + "=" + s.Value})
+	}
+	if setup.WantsLocal(service) {
+		fmt.Fprintf(q.out, "A second key, in a keystore on the nodes, is recommended: who takes over %s alone then opens nothing.\n", service)
+		f.local = q.choose("Make it", "yes", "no") == "yes"
 	}
 	return q.err
 }

@@ -23,8 +23,15 @@ type initFlags struct {
 	unsealed            bool
 	passphrase, keyFile string
 
-	service  string
-	settings []string // "field=value"
+	services []string
+	settings []setting
+	need     int
+}
+
+// setting is one --set. It belongs to the --key-service before it, or to the first one.
+type setting struct {
+	after int // how many --key-service came before
+	text  string
 }
 
 func newInit() *cobra.Command {
@@ -35,11 +42,16 @@ func newInit() *cobra.Command {
 directory is changed, no existing file is overwritten, and either all files are written or none. What is not given is asked
 for on a terminal.
 
-The key is either in a keystore that is made here (--local), or exists already in a key service (--key-service). Its settings
-are those that docs/configuration.md has for that key service, such as auth.tokenFile; give a list item by item.`,
+A key is either in a keystore that is made here (--local), or exists already in a key service (--key-service). Its settings
+are those that docs/configuration.md has for that key service, such as auth.tokenFile; give a list item by item.
+
+With several keys, each holds a share of what is sealed, and --need of them open it. A key service together with --local is
+recommended: who takes over the key service alone, or steals the keystore alone, opens nothing, and no second server is
+needed. docs/operate/several-keys.md says how to choose.`,
 		Example: `  trousseau init --cluster prod-eu-1 --local
-  trousseau init --cluster prod-eu-1 --key-service vault --set addresses=https://vault-1:8200 --set key=k8s \
-    --set auth.approle.roleID=ROLE --set auth.approle.secretIDFile=/etc/trousseau/secret-id`,
+  trousseau init --cluster prod-eu-1 --local --key-service vault --set addresses=https://vault-1:8200 --set key=k8s \
+    --set auth.approle.roleID=ROLE --set auth.approle.secretIDFile=/etc/trousseau/secret-id
+  trousseau init --cluster prod-eu-1 --local --need 2 --key-service awskms --set keyARN=ARN --key-service gcpkms --set key=NAME`,
 		Args: cobra.NoArgs,
 	}
 	f := addInitFlags(cmd)
@@ -84,15 +96,21 @@ func addInitFlags(cmd *cobra.Command) *initFlags {
 	flags.StringVar(&f.observe, "observe-listen", "127.0.0.1:8095", "the `ADDRESS` where the daemon will serve metrics and health, or off")
 	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "which `RESOURCES` to store encrypted, such as secrets,configmaps")
 
-	flags.BoolVar(&f.local, "local", false, "keep the key in a keystore; without one of the next flags a random key is drawn that seals it")
+	flags.BoolVar(&f.local, "local", false, "keep a key in a keystore; without one of the next flags a random key is drawn that seals it")
 	flags.StringVar(&f.passphrase, "passphrase-file", "", "seal the keystore with the passphrase in this `FILE`")
 	flags.StringVar(&f.keyFile, "key-file", "", "seal the keystore with the random key in this `FILE`")
 	flags.BoolVar(&f.unsealed, "unsealed", false, "do not seal the keystore; for development only")
 
-	flags.StringVar(&f.service, "key-service", "", "take a key of the key service `NAME`: "+strings.Join(setup.Services(), ", "))
-	flags.StringArrayVar(&f.settings, "set", nil, "set `FIELD=VALUE` of the key service; repeat for each, and for each item of a list")
+	flags.Func("key-service", "take a key of the key service `NAME`; repeat for each: "+strings.Join(setup.Services(), ", "), func(name string) error {
+		f.services = append(f.services, name)
+		return nil
+	})
+	flags.Func("set", "set `FIELD=VALUE` of the key service before it; repeat for each, and for each item of a list", func(text string) error {
+		f.settings = append(f.settings, setting{len(f.services), text})
+		return nil
+	})
+	flags.IntVar(&f.need, "need", 0, "open with any `N` of the keys; 0 means all of them")
 
-	cmd.MarkFlagsMutuallyExclusive("local", "key-service")
 	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "key-file", "unsealed")
 	return f
 }
@@ -105,15 +123,15 @@ func (f *initFlags) missing() (missing []string) {
 		}
 	}
 	add(f.cluster == "", "--cluster")
-	add(!f.local && f.service == "", "--local or --key-service")
+	add(!f.local && f.services == nil, "--local or --key-service")
 	add(!f.local && (f.unsealed || f.passphrase != "" || f.keyFile != ""), "--local, which how to seal a keystore belongs to")
-	add(f.service == "" && f.settings != nil, "--key-service, which --set belongs to")
+	add(f.services == nil && f.settings != nil, "--key-service, which --set belongs to")
 	return missing
 }
 
 // options turns paths into absolute ones, as configurations have them.
 func (f *initFlags) options() (setup.Options, error) {
-	o := setup.Options{Dir: f.dir, Cluster: f.cluster, Observe: f.observe, Resources: f.resources}
+	o := setup.Options{Dir: f.dir, Cluster: f.cluster, Observe: f.observe, Resources: f.resources, Need: f.need}
 	var err error
 	if o.Socket, err = filepath.Abs(f.socket); err != nil {
 		return o, err
@@ -123,19 +141,23 @@ func (f *initFlags) options() (setup.Options, error) {
 		if o.Local.PassphraseFile, err = credentialFile(f.passphrase); err != nil {
 			return o, err
 		}
-		o.Local.KeyFile, err = credentialFile(f.keyFile)
-		return o, err
-	}
-	if !slices.Contains(setup.Services(), f.service) {
-		return o, badUsage{fmt.Errorf("there is no key service %q: take one of %s, or --local", f.service, strings.Join(setup.Services(), ", "))}
-	}
-	o.Service = &setup.Service{Name: f.service}
-	for _, setting := range f.settings {
-		path, value, found := strings.Cut(setting, "=")
-		if !found || path == "" || value == "" {
-			return o, badUsage{fmt.Errorf("--set %q is not FIELD=VALUE", setting)}
+		if o.Local.KeyFile, err = credentialFile(f.keyFile); err != nil {
+			return o, err
 		}
-		o.Service.Settings = append(o.Service.Settings, setup.Setting{Path: path, Value: value})
+	}
+	for _, name := range f.services {
+		if !slices.Contains(setup.Services(), name) {
+			return o, badUsage{fmt.Errorf("there is no key service %q: take one of %s, or --local", name, strings.Join(setup.Services(), ", "))}
+		}
+		o.Services = append(o.Services, setup.Service{Name: name})
+	}
+	for _, s := range f.settings {
+		path, value, found := strings.Cut(s.text, "=")
+		if !found || path == "" || value == "" {
+			return o, badUsage{fmt.Errorf("--set %q is not FIELD=VALUE", s.text)}
+		}
+		service := &o.Services[max(s.after, 1)-1]
+		service.Settings = append(service.Settings, setup.Setting{Path: path, Value: value})
 	}
 	return o, nil
 }
@@ -154,13 +176,19 @@ func printNext(w io.Writer, r setup.Result) {
 	s := styleFor(w)
 	fmt.Fprintln(w, s.paint(bold, "Written:"))
 	rows := [][]any{{"  " + r.Config, "for trousseaud"}, {"  " + r.EncryptionConfig, "for kube-apiserver"}}
-	if r.Keystore != "" {
+	if r.Keystore != "" && r.Policy == "" {
 		rows = append(rows, []any{"  " + r.Keystore, "the key; without it nothing that is stored can be read"})
+	} else if r.Keystore != "" {
+		rows = append(rows, []any{"  " + r.Keystore, "one of the keys"})
 	}
 	if r.KeystoreKey != "" {
 		rows = append(rows, []any{"  " + r.KeystoreKey, "what opens the keystore"})
 	}
 	_ = table(w, rows...)
+	if r.Policy != "" {
+		fmt.Fprintf(w, "\nWhat is sealed opens with %s. Without that many of these keys nothing that is\n"+
+			"stored can be read. The daemon keeps state in %s: make it on every node (mode 0700).\n", r.Policy, r.StateDir)
+	}
 	if r.KeystoreKey != "" {
 		fmt.Fprintf(w, "\nMove %s to another device, or into a systemd credential, and set keyFile\n"+
 			"to that: whoever copies it together with the keystore has the key. Keep a copy of both, apart,\n"+

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/keyservice/all"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
 )
@@ -22,6 +24,14 @@ type Service struct {
 type Setting struct {
 	Path  string // as docs/configuration.md has it, below the key service: "auth.tokenFile"
 	Value string
+}
+
+// WantsLocal reports whether a key in a key service gains from a second one on the node itself: who takes that service over
+// then opens nothing.
+func WantsLocal(service string) bool {
+	return slices.ContainsFunc(all.Descriptions(), func(d keyservice.Description) bool {
+		return d.Name == service && !d.OnNode && !d.WrapOnly
+	})
 }
 
 // Services returns the names of all key services but local, whose key is made here.
@@ -96,16 +106,16 @@ func (q Questions) field(f strictyaml.Field, path string, add func(Setting)) {
 	}
 }
 
-// yaml returns the key's entry in the configuration. A field that does not exist is written too: reading the
+// yaml returns the key's entry in the configuration, under that name. A field that does not exist is written too: reading the
 // configuration says so, and which one was probably meant.
-func (s Service) yaml() string {
+func (s Service) yaml(name string) string {
 	f, _ := fieldOf(reflect.TypeFor[all.Service](), s.Name)
 	settings := mapping()
 	for _, setting := range s.Settings {
 		set(settings, f.Type, strings.Split(setting.Path, "."), setting.Value)
 	}
 	key := mapping()
-	put(key, "name", text(s.Name))
+	put(key, "name", text(name))
 	put(key, s.Name, settings)
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)

@@ -1,4 +1,4 @@
-// Package setup writes what a cluster needs to start with Trousseau: the daemon's configuration, a keystore if the key is
+// Package setup writes what a cluster needs to start with Trousseau: the daemon's configuration, a keystore if a key is
 // local, and the EncryptionConfiguration.
 //
 // It promises to write all files or none, never to overwrite one, and that what it writes is accepted by the daemon and
@@ -6,6 +6,7 @@
 package setup
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
@@ -30,15 +31,19 @@ const (
 	KeyName        = "keystore.key"
 )
 
-// Options says what to set up. Exactly one of Local and Service is set.
+// localName is the name, in the configuration, of the key that is made here.
+const localName = "disk"
+
+// Options says what to set up, with one key at least.
 type Options struct {
 	Dir       string // made if only its last part is missing
 	Cluster   string // name of the cluster
 	Socket    string // absolute path
 	Observe   string // address and port, or "off"
 	Resources []string
-	Local     *Local
-	Service   *Service
+	Services  []Service // keys that exist already
+	Local     *Local    // a key that is made here
+	Need      int       // how many of the keys open; 0 for all of them
 }
 
 // Local is a key in a new keystore. With neither file and not unsealed, a random key is drawn into KeyName.
@@ -55,6 +60,8 @@ type Result struct {
 	Keystore         string `json:"keystore,omitempty"`
 	KeystoreKey      string `json:"keystoreKey,omitempty"` // drawn here; an existing one is not listed
 	Unsealed         bool   `json:"unsealed,omitempty"`
+	Policy           string `json:"policy,omitempty"`   // "2 of 2: vault, disk"; "" with one key
+	StateDir         string `json:"stateDir,omitempty"` // with several keys; it has to be there when the daemon starts
 	Socket           string `json:"socket"`
 	Lineage          string `json:"lineage"`
 }
@@ -88,6 +95,11 @@ func write(o Options) (Result, error) {
 			r.KeystoreKey = filepath.Join(dir, KeyName)
 		}
 	}
+	if keys := o.keyNames(); len(keys) > 1 || o.Need > 1 {
+		o.Need = cmp.Or(o.Need, len(keys))
+		r.Policy = fmt.Sprintf("%d of %d: %s", o.Need, len(keys), strings.Join(keys, ", "))
+		r.StateDir = StateDir(dir)
+	}
 	if err := r.free(); err != nil {
 		return Result{}, err
 	}
@@ -103,6 +115,31 @@ func write(o Options) (Result, error) {
 		return Result{}, err
 	}
 	return r, writeAll(o.Local, r, text, encryption)
+}
+
+// keyNames returns the names of the keys in the configuration. A second key in one key service is numbered.
+func (o Options) keyNames() (names []string) {
+	count := make(map[string]int)
+	for _, s := range o.Services {
+		if count[s.Name]++; count[s.Name] == 1 {
+			names = append(names, s.Name)
+		} else {
+			names = append(names, fmt.Sprintf("%s-%d", s.Name, count[s.Name]))
+		}
+	}
+	if o.Local != nil {
+		names = append(names, localName)
+	}
+	return names
+}
+
+// StateDir returns where the daemon keeps its state if its configuration is in dir: on a disk, because a directory under /run is
+// empty after a reboot.
+func StateDir(dir string) string {
+	if dir == "/etc" || strings.HasPrefix(dir, "/etc/") {
+		return "/var/lib/trousseau"
+	}
+	return dir
 }
 
 func (l *Local) drawsKey() bool { return !l.Unsealed && l.PassphraseFile == "" && l.KeyFile == "" }

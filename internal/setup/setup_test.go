@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,10 +26,10 @@ func TestWritten(t *testing.T) {
 		"local":    func(*setup.Options) {},
 		"unsealed": func(o *setup.Options) { o.Local.Unsealed = true },
 		"vault": func(o *setup.Options) {
-			o.Local, o.Service = nil, &setup.Service{Name: "vault", Settings: []setup.Setting{
+			o.Local, o.Services = nil, []setup.Service{{Name: "vault", Settings: []setup.Setting{
 				{"addresses", "https://[::1]:8200"}, {"addresses", "http://b:8200"}, {"allowPlainHTTP", "true"}, {"key", "007"},
 				{"auth.approle.roleID", roleID}, {"auth.approle.secretIDFile", "/etc/trousseau/secret id"},
-			}}
+			}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +61,42 @@ func TestWritten(t *testing.T) {
 	}
 }
 
+// TestSeveralKeys wants the keys, the policy over them and a directory for state.
+func TestSeveralKeys(t *testing.T) {
+	transit := func(key string) setup.Service {
+		return setup.Service{Name: "vault", Settings: []setup.Setting{{"addresses", "https://a:8200"}, {"key", key}, {"auth.tokenFile", "/token"}}}
+	}
+	for name, test := range map[string]struct {
+		services []setup.Service
+		need     int
+		want     config.Policy
+	}{
+		"beside local":               {[]setup.Service{transit("a")}, 0, config.Policy{Keys: []string{"vault", "disk"}, Need: 2, Write: config.Write{AtLeast: 2}}},
+		"two in one service, 2 of 3": {[]setup.Service{transit("a"), transit("b")}, 2, config.Policy{Keys: []string{"vault", "vault-2", "disk"}, Need: 2, Write: config.Write{AtLeast: 3}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(filepath.Join(t.TempDir(), "a: #directory"))
+			o.Services, o.Need = test.services, test.need
+			r, err := setup.Write(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := config.Load(r.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(d.Policies) != 1 || !reflect.DeepEqual(d.Policies[0], test.want) || d.StateDir != o.Dir || r.StateDir != o.Dir {
+				t.Errorf("got %+v with state in %s", d.Policies, d.StateDir)
+			}
+		})
+	}
+	for dir, want := range map[string]string{"/etc": "/var/lib/trousseau", "/etc/trousseau": "/var/lib/trousseau", "/etcetera": "/etcetera"} {
+		if got := setup.StateDir(dir); got != want {
+			t.Errorf("for %s: %s", dir, got)
+		}
+	}
+}
+
 // TestAskedForEverything answers every question about every key service, with the last of the choices and with the first, and
 // wants a configuration that the daemon takes.
 func TestAskedForEverything(t *testing.T) {
@@ -76,8 +113,7 @@ func TestAskedForEverything(t *testing.T) {
 		} {
 			t.Run(service+"/"+name, func(t *testing.T) {
 				o := options(filepath.Join(t.TempDir(), "d"))
-				o.Local, o.Service = nil, &setup.Service{Name: service}
-				o.Service.Settings = setup.Ask(service, setup.Questions{
+				settings := setup.Ask(service, setup.Questions{
 					Choose: func(_ string, fields []string) string { return choose(fields) },
 					Text: func(field string) string {
 						last := field[strings.LastIndexByte(field, '.')+1:]
@@ -94,6 +130,7 @@ func TestAskedForEverything(t *testing.T) {
 						return "k8s"
 					},
 				})
+				o.Local, o.Services = nil, []setup.Service{{Name: service, Settings: settings}}
 				_, err := setup.Write(o)
 				if service == "escrow" {
 					if err == nil || !strings.Contains(err.Error(), "only wraps") {
@@ -102,7 +139,7 @@ func TestAskedForEverything(t *testing.T) {
 					return
 				}
 				if err != nil {
-					t.Errorf("%v\nof %+v", err, o.Service.Settings)
+					t.Errorf("%v\nof %+v", err, settings)
 				}
 			})
 		}
@@ -134,9 +171,10 @@ func TestAllOrNothing(t *testing.T) {
 		}, exists: true},
 		"no secret": {change: func(o *setup.Options) { o.Local.KeyFile = "/nowhere/secret" }},
 		"no such field": {change: func(o *setup.Options) {
-			o.Local, o.Service = nil, &setup.Service{Name: "vault", Settings: []setup.Setting{{"adresses.x.y", "a"}}}
+			o.Local, o.Services = nil, []setup.Service{{Name: "vault", Settings: []setup.Setting{{"adresses.x.y", "a"}}}}
 		}},
-		"no such service": {change: func(o *setup.Options) { o.Local, o.Service = nil, &setup.Service{Name: "vaults"} }},
+		"no such service": {change: func(o *setup.Options) { o.Local, o.Services = nil, []setup.Service{{Name: "vaults"}} }},
+		"too many needed": {change: func(o *setup.Options) { o.Need = 2 }},
 		"bad name":        {change: func(o *setup.Options) { o.Cluster = "Lab" }},
 		"bad resource":    {change: func(o *setup.Options) { o.Resources = []string{"Secrets"} }},
 		"bad credential":  {change: func(o *setup.Options) { o.Local.PassphraseFile = credential.File("relative") }},

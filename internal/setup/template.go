@@ -23,27 +23,43 @@ socket:
   path: %[4]s
 
 keys:
-%[5]s
+%[5]s%[7]s
 # Metrics and health over HTTP.
 observe:
   listen: %[6]s
 `
 
+const policyFormat = `
+# Each key holds a share of what is sealed, and any that many of them open it. Before you change it:
+# docs/operate/several-keys.md.
+policies:
+- keys: [%s]
+  need: %d
+
+# Where the daemon keeps what it has to know after a restart. It must be there.
+stateDir: %s
+`
+
 // daemonConfig returns the daemon's configuration with what an operator may want to know about each part.
 func daemonConfig(o Options, r Result) []byte {
-	key := ""
-	if o.Service != nil {
-		key = o.Service.yaml()
-	} else {
-		key = localKey(*o.Local, r)
+	keys, names := "", o.keyNames()
+	for i, s := range o.Services {
+		keys += s.yaml(names[i])
 	}
-	return fmt.Appendf(nil, format, r.Config, scalar(o.Cluster), r.Lineage, scalar(o.Socket), key, scalar(o.Observe))
+	if o.Local != nil {
+		keys += localKey(*o.Local, r)
+	}
+	policy := ""
+	if r.Policy != "" {
+		policy = fmt.Sprintf(policyFormat, strings.Join(names, ", "), o.Need, scalar(r.StateDir))
+	}
+	return fmt.Appendf(nil, format, r.Config, scalar(o.Cluster), r.Lineage, scalar(o.Socket), keys, scalar(o.Observe), policy)
 }
 
 func localKey(l Local, r Result) string {
 	var b strings.Builder
 	b.WriteString("# An encrypted file, the same on every control plane node: copy it, do not create another.\n")
-	fmt.Fprintf(&b, "- name: disk\n  local:\n    keystore: %s\n", scalar(r.Keystore))
+	fmt.Fprintf(&b, "- name: %s\n  local:\n    keystore: %s\n", localName, scalar(r.Keystore))
 	switch {
 	case l.Unsealed:
 		b.WriteString("    unsealed: true # for development only: whoever copies the keystore has the keys\n")

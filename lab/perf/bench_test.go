@@ -15,18 +15,20 @@ import (
 	"time"
 )
 
-// BenchmarkTable runs everything once, whatever b.N is: its parts have loops of their own.
+// BenchmarkTable runs everything once, whatever b.N is: its parts have loops of their own. -bench Table/several runs one part.
 func BenchmarkTable(b *testing.B) {
-	table := &table{load: strings.Fields(read("/proc/loadavg"))[0]}
-	vault := startVault(b)
-	latencies(b, table, vault)
-	status(b, table, vault)
-	stored(b, table, vault)
-	throughput(b, table, vault)
-	memory(b, table, vault)
-	readiness(b, table, vault)
-	services(b, table)
-	table.print(vault.version(b))
+	t := &table{load: strings.Fields(read("/proc/loadavg"))[0]}
+	v := startVault(b)
+	for _, part := range []struct {
+		name    string
+		measure func(*testing.B, *table, *vault)
+	}{
+		{"latencies", latencies}, {"status", status}, {"stored", stored}, {"throughput", throughput}, {"several", several},
+		{"memory", memory}, {"readiness", readiness}, {"services", services},
+	} {
+		b.Run(part.name, func(b *testing.B) { part.measure(b, t, v) })
+	}
+	t.print(v.version(b))
 }
 
 // table is what was measured, row by row.

@@ -55,11 +55,13 @@ func (d *daemon) encrypt(b *testing.B) *kmsv2.EncryptResponse {
 
 func (d *daemon) decryptCall(b *testing.B) call {
 	sealed := d.encrypt(b)
-	return func() {
-		_, err := d.Decrypt(context.Background(), &kmsv2.DecryptRequest{Ciphertext: sealed.Ciphertext, KeyId: sealed.KeyId, Annotations: sealed.Annotations})
-		if err != nil {
-			b.Fatal(err)
-		}
+	return func() { d.decrypt(b, sealed) }
+}
+
+func (d *daemon) decrypt(b *testing.B, sealed *kmsv2.EncryptResponse) {
+	_, err := d.Decrypt(context.Background(), &kmsv2.DecryptRequest{Ciphertext: sealed.Ciphertext, KeyId: sealed.KeyId, Annotations: sealed.Annotations})
+	if err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/openbao/openbao/api/v2"
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
@@ -36,17 +37,27 @@ func startVault(b *testing.B) *vault {
 	v := testserver.StartVault(b)
 	v.MountTransit("transit")
 	v.CreateKey("transit", "k8s", map[string]any{"type": "aes256-gcm96"})
-	toxics := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	far, _ := behind(b, v.Address, fiveAway)
+	return &vault{v, far}
+}
+
+// fiveAway is the toxic that holds each answer for 5 ms.
+const fiveAway = `{"type": "latency", "attributes": {"latency": 5}}`
+
+// behind puts a proxy with a toxic before the server at a URL, and returns the proxy's.
+func behind(b *testing.B, server, toxic string) (url string, added *toxics.ToxicWrapper) {
+	scheme, address, _ := strings.Cut(server, "://")
 	listen := testserver.FreeAddress(b)
-	proxy := toxiproxy.NewProxy(toxics, "vault", listen, strings.TrimPrefix(v.Address, "http://"))
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), address, listen, address)
 	if err := proxy.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(proxy.Stop)
-	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"type": "latency", "attributes": {"latency": 5}}`)); err != nil {
+	added, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic))
+	if err != nil {
 		b.Fatal(err)
 	}
-	return &vault{v, "http://" + listen}
+	return scheme + "://" + listen, added
 }
 
 func (v *vault) version(b *testing.B) string {
@@ -63,12 +74,17 @@ func (v *vault) client(b *testing.B, address string) *api.Logical {
 	if err := client.SetAddress(address); err != nil {
 		b.Fatal(err)
 	}
+	client.CloneConfig().HttpClient.Transport.(*http.Transport).MaxIdleConnsPerHost = 32 // as many as the daemon keeps
 	return client.Logical()
 }
 
 // key is the entry of keys that uses the server at an address.
 func (v *vault) key(b *testing.B, address string) string {
-	return fmt.Sprintf("name: bao, vault: {addresses: [%q], mount: transit, key: k8s, auth: {tokenFile: %s}}", address, write(b, v.RootToken))
+	return "name: bao, " + v.service(b, address)
+}
+
+func (v *vault) service(b *testing.B, address string) string {
+	return fmt.Sprintf("vault: {addresses: [%q], mount: transit, key: k8s, auth: {tokenFile: %s}}", address, write(b, v.RootToken))
 }
 
 // localKey makes a keystore sealed as the flags say, and returns the entry of keys that uses it.
@@ -90,15 +106,20 @@ func write(b *testing.B, content string) string {
 type daemon struct {
 	*testserver.Process
 	kmsv2.KeyManagementServiceClient
-	conn        *grpc.ClientConn
-	socket, web string
+	conn                *grpc.ClientConn
+	config, socket, web string
 }
 
-// startDaemon starts trousseaud with one key; it probes every 10 minutes, so that probes are in nobody's way.
+// startDaemon starts trousseaud with one key.
 func startDaemon(b *testing.B, key string) *daemon { return startWith(b, keyservices.Key{Entry: key}) }
 
 func startWith(b *testing.B, key keyservices.Key) *daemon {
-	program := testserver.Binary(b, filepath.Join(key.Bin, "trousseaud"), "run: make build build-pkcs11")
+	return startConfigured(b, filepath.Join(key.Bin, "trousseaud"), key.Env, fmt.Sprintf("keys:\n- {%s}\n", key.Entry))
+}
+
+// startConfigured starts trousseaud with keys and policies; it probes every 10 minutes, so that probes are in nobody's way.
+func startConfigured(b *testing.B, bin string, env []string, keys string) *daemon {
+	program := testserver.Binary(b, bin, "run: make build build-pkcs11")
 	dir, err := os.MkdirTemp("", "bench") // b.TempDir is too long for a socket
 	if err != nil {
 		b.Fatal(err)
@@ -106,17 +127,14 @@ func startWith(b *testing.B, key keyservices.Key) *daemon {
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	lineage := make([]byte, 16)
 	rand.Read(lineage)
-	d := &daemon{socket: filepath.Join(dir, "kms.sock"), web: testserver.FreeAddress(b)}
-	config := filepath.Join(dir, "trousseaud.yaml")
-	err = os.WriteFile(config, fmt.Appendf(nil, `apiVersion: trousseau.io/v1
+	d := &daemon{config: filepath.Join(dir, "trousseaud.yaml"), socket: filepath.Join(dir, "kms.sock"), web: testserver.FreeAddress(b)}
+	err = os.WriteFile(d.config, fmt.Appendf(nil, `apiVersion: trousseau.io/v1
 kind: DaemonConfiguration
 cluster: {name: bench, lineage: "%s"}
 socket: {path: %s}
-keys:
-- {%s}
-status: {probeInterval: 10m}
+%sstatus: {probeInterval: 10m}
 observe: {listen: "%s"}
-`, hex.EncodeToString(lineage), d.socket, key.Entry, d.web), 0o600)
+`, hex.EncodeToString(lineage), d.socket, keys, d.web), 0o600)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -127,7 +145,7 @@ observe: {listen: "%s"}
 	}
 	b.Cleanup(func() { conn.Close() })
 	d.conn, d.KeyManagementServiceClient = conn, kmsv2.NewKeyManagementServiceClient(conn)
-	d.Process = testserver.Start(b, testserver.Command{Name: "trousseaud", Path: program, Args: []string{"--config", config}, Env: key.Env, Ready: d.ready})
+	d.Process = testserver.Start(b, testserver.Command{Name: "trousseaud", Path: program, Args: []string{"--config", d.config}, Env: env, Ready: d.ready})
 	return d
 }
 

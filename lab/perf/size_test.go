@@ -102,7 +102,7 @@ func (d *daemon) starts(n int) (took []time.Duration) {
 
 // services starts the daemon with each key service alone: what is not configured must cost nothing, and a client library that
 // is must not cost much. The time to be ready has the service's own answers in it.
-func services(b *testing.B, t *table) {
+func services(b *testing.B, t *table, _ *vault) {
 	const (
 		more  = 5 << 20
 		limit = 300 * time.Millisecond

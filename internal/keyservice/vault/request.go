@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/openbao/openbao/api/v2"
+
+	"github.com/trousseau-io/trousseau/internal/secretmem"
 )
 
 // request is one call of Vault's HTTP API, which any server may be sent.
@@ -16,8 +18,9 @@ type request struct {
 	method  string
 	path    string // below /v1/, checked when the configuration was
 	params  url.Values
-	body    any  // encoded as JSON, or nil
-	login   bool // a log in: the server's words mean something else then
+	body    any    // encoded as JSON, or nil
+	encoded []byte // instead of body: JSON that holds a secret
+	login   bool   // a log in: the server's words mean something else then
 	token   string
 	secrets []string // what the server might echo, beside the token
 	secret  []byte   // the same, sent as base64
@@ -34,6 +37,10 @@ func (r request) build(node *api.Client) (*api.Request, error) {
 	sent.ClientToken = r.token
 	if r.params != nil {
 		sent.Params = r.params
+	}
+	if r.encoded != nil {
+		sent.BodyBytes = r.encoded
+		return sent, nil
 	}
 	if r.body == nil {
 		return sent, nil
@@ -78,7 +85,9 @@ func (a answer) decode(op string, data any) error {
 	if a.status != http.StatusOK {
 		return damagedAnswer(op, errors.New("it has no content"))
 	}
-	if err := json.Unmarshal(a.body, &envelope); err != nil {
+	var err error
+	secretmem.Do(func() { err = json.Unmarshal(a.body, &envelope) })
+	if err != nil {
 		// The decoder's own words may quote the answer.
 		return damagedAnswer(op, errors.New("it is not the JSON that was expected"))
 	}

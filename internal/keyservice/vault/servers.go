@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -120,7 +119,7 @@ func (s *servers) ask(ctx context.Context, op string, node *api.Client, r reques
 	if response.StatusCode >= 300 {
 		return answer{}, judge(op, response.StatusCode, []string{"it redirects to another node"}, r.login)
 	}
-	body, err := io.ReadAll(response.Body)
+	body, err := readAll(response.Body)
 	if err != nil {
 		return answer{}, classify(ctx, op, fmt.Errorf("reading the answer: %w", err), r)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -69,9 +68,9 @@ func (t *transport) reload() error {
 	}
 	old := t.current.Swap(&http.Transport{
 		Proxy:                 nil, // a key service is not reached through whatever the environment names
-		DialContext:           (&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       config,
-		TLSHandshakeTimeout:   handshakeTimeout,
+		DialContext:           dial,
+		DialTLSContext:        dialTLS(config),
+		DisableCompression:    true, // a decompressor has buffers of its own
 		MaxIdleConnsPerHost:   maxIdle,
 		IdleConnTimeout:       idleTimeout,
 		ExpectContinueTimeout: time.Second,

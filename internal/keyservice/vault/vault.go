@@ -13,10 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/secretmem"
 )
 
 // Key is one transit key. It implements keyservice.Key and keyservice.Inspector.
@@ -71,13 +73,12 @@ func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aa
 		return keyservice.Wrapped{}, err
 	}
 	var got encrypted
-	err = k.call(ctx, op, request{
-		method: "POST", path: k.config.path("encrypt"), secret: secret,
-		body: encryptBody{Plaintext: secret, AssociatedData: aad, KeyVersion: v.number},
-	}, &got)
-	if err != nil {
+	encoded := encryptBody(secret, aad, v.number)
+	err = k.call(ctx, op, request{method: "POST", path: k.config.path("encrypt"), secret: secret, encoded: encoded}, &got)
+	if err != nil { // the HTTP client may still be reading what was sent: it is left to the garbage collector, which erases it
 		return keyservice.Wrapped{}, k.explain(ctx, op, v, err)
 	}
+	clear(encoded)
 	bytes, err := decodeCiphertext(got, v.number, len(secret))
 	if err != nil {
 		return keyservice.Wrapped{}, damagedAnswer(op, err)
@@ -85,10 +86,22 @@ func (k *Key) Wrap(ctx context.Context, version keyservice.VersionID, secret, aa
 	return keyservice.Wrapped{Version: v.id(), Bytes: bytes}, nil
 }
 
-type encryptBody struct {
-	Plaintext      []byte `json:"plaintext"`
-	AssociatedData []byte `json:"associated_data,omitempty"`
-	KeyVersion     int    `json:"key_version"`
+// encryptBody returns the JSON of a request to encrypt. Package json would keep copies of the secret in its buffers.
+func encryptBody(secret, aad []byte, version int) (body []byte) {
+	const fixed = len(`{"plaintext":"","associated_data":"","key_version":}`) + 20 // and the digits of any number
+	secretmem.Do(func() {
+		body = make([]byte, 0, fixed+base64.StdEncoding.EncodedLen(len(secret))+base64.StdEncoding.EncodedLen(len(aad)))
+		body = append(body, `{"plaintext":"`...)
+		body = base64.StdEncoding.AppendEncode(body, secret)
+		if len(aad) > 0 {
+			body = append(body, `","associated_data":"`...)
+			body = base64.StdEncoding.AppendEncode(body, aad)
+		}
+		body = append(body, `","key_version":`...)
+		body = strconv.AppendInt(body, int64(version), 10)
+		body = append(body, '}')
+	})
+	return body
 }
 
 // overhead is the size in bytes of a nonce and a tag, the least that every supported cipher adds.

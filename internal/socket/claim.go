@@ -97,7 +97,7 @@ func probe(name string) (pid int32, err error) {
 		return 0, err
 	}
 	defer conn.Close()
-	peer, err := peerOf(conn)
+	peer, err := PeerOf(conn)
 	if err != nil {
 		return 0, nil // somebody answered, and that is what matters
 	}

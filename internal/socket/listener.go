@@ -120,7 +120,7 @@ func (l *Listener) accept(ln *net.UnixListener) {
 
 // handOn checks the peer before it waits for a free slot: who is not allowed takes none.
 func (l *Listener) handOn(c *net.UnixConn) {
-	p, err := peerOf(c)
+	p, err := PeerOf(c)
 	if err != nil {
 		l.log.Error("closed a connection whose peer the kernel does not tell", "socket", l.addr.Name, "err", err)
 	}

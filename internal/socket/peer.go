@@ -30,7 +30,8 @@ func (p Peer) LogValue() slog.Value {
 	return slog.GroupValue(slog.Any("uid", p.UID), slog.Any("gid", p.GID), slog.Any("pid", p.PID))
 }
 
-func peerOf(c *net.UnixConn) (Peer, error) {
+// PeerOf returns who is at the other end of c: of a connection that was dialled, who began to listen there.
+func PeerOf(c *net.UnixConn) (Peer, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return Peer{}, err

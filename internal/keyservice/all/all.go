@@ -99,13 +99,20 @@ func Descriptions() []keyservice.Description {
 type choice struct {
 	keyservice.Description
 	id, leastPolicy string
+	shutOff         func() string
 	open            func(context.Context, *slog.Logger) (keyservice.Key, error)
 }
 
-func choose[C interface{ ID() string }, K keyservice.Key](
+// settings is what the settings of every key service have.
+type settings interface {
+	ID() string
+	ShutOff() string // for a person, as Service.ShutOff
+}
+
+func choose[C settings, K keyservice.Key](
 	of keyservice.Description, config C, open func(context.Context, C, *slog.Logger) (K, error),
 ) choice {
-	c := choice{Description: of, id: config.ID(), open: func(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
+	c := choice{Description: of, id: config.ID(), shutOff: config.ShutOff, open: func(ctx context.Context, log *slog.Logger) (keyservice.Key, error) {
 		key, err := open(ctx, config, log)
 		if err != nil {
 			return nil, err // and not a nil K in an interface that is not nil
@@ -126,6 +133,10 @@ func (s Service) ID() string { return s.set().id }
 
 // LeastPolicy returns what the key service has to allow, in its own language of policies, or "" if it has none.
 func (s Service) LeastPolicy() string { return s.set().leastPolicy }
+
+// ShutOff returns the commands, as lines of shell, that keep the key from opening anything, with how to undo that. They are for
+// a person: what only people know stands in capitals.
+func (s Service) ShutOff() string { return s.set().shutOff() }
 
 // Opens reports whether the key can open what it wraps, where the daemon runs.
 func (s Service) Opens() bool { return !s.set().WrapOnly }

@@ -18,10 +18,14 @@ secret_packages = ./internal/secretmem/... ./internal/keystore ./internal/envelo
 
 FUZZTIME = 10s
 
-# The race detector and pkcs11 need a C compiler; the others are what key services are tested against.
-packages = gcc libc6-dev softhsm2 opensc swtpm python3-pykmip age openssh-client
+# SEED repeats the faults of an earlier soak, which printed it; 0 draws others.
+DURATION = 10m
+SEED = 0
 
-.PHONY: help build build-pkcs11 run test test-short bench lab-up lab-down lint generate fuzz clean packages
+# The race detector and pkcs11 need a C compiler, and gdb takes dumps; the others are what key services are tested against.
+packages = gcc gdb libc6-dev softhsm2 opensc swtpm python3-pykmip age openssh-client
+
+.PHONY: help build build-pkcs11 run test test-short bench soak lab-up lab-down lint generate fuzz clean packages
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -56,6 +60,11 @@ bench: build build-pkcs11 ## measure latency, memory and stored bytes, and print
 	lab/servers/build.sh vault
 	cd lab && go test -run "^$$" -bench . -benchtime 1x -timeout 15m ./perf
 
+soak: build ## break key services at random for DURATION (10m) under load, then let one come and go as long
+	lab/servers/build.sh
+	cd lab && go test -count=1 -v -run Soak -timeout 0 ./soak -duration $(DURATION) -seed $(SEED)
+	cd lab && go test -count=1 -v -run Flapping -timeout 0 . -flap $(DURATION)
+
 lab-up: build ## leave etcd, kube-apiserver and trousseaud running to play with
 	lab/servers/build.sh etcd kubernetes
 	cd lab && go run ./cmd/lab-up
@@ -77,7 +86,7 @@ generate: ## write the generated files again
 fuzz: ## fuzz each parser of foreign bytes for FUZZTIME (10s)
 	@grep -r '^func Fuzz' --include='*_test.go' internal | \
 		sed -E 's,/[^/]*\.go:func (Fuzz[A-Za-z]+).*, \1,' | while read -r dir name; do \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$dir </dev/null || exit 1; done
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./$$dir </dev/null || exit 1; done
 
 clean: ## remove what was built, the servers too; .run and .lab stay
 	rm -rf bin

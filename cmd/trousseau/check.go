@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -25,13 +26,19 @@ policy withstands, the socket and the daemon behind it, and the EncryptionConfig
 Nothing is changed. Run it as the daemon's user, or as root, before the first start and after every change.
 
 A daemon that does not run is worth a note. It is an error where its socket is left behind, or was given with --socket.
-Warnings and errors make the exit code 3.`,
+Warnings and errors make the exit code 3.
+
+With the sockets of all control plane nodes, --socket for each, it also finds out whether every node opens what each listed
+policy seals, so that the policy may be put first, and what every node seals now. docs/operate/several-keys.md tells how to
+reach the sockets of other nodes.`,
+		Example: "  trousseau check\n" +
+			"  trousseau check --socket /run/trousseau/kms.sock --socket /run/nodes/node2.sock --socket /run/nodes/node3.sock",
 		Args: cobra.NoArgs,
 	}
 	var o check.Options
 	flags := cmd.Flags()
 	flags.StringVar(&o.Config, "config", defaultConfig, "the daemon's configuration, a `FILE`")
-	flags.StringVar(&o.Socket, "socket", "", "the `PATH` of a socket where a daemon must answer (default: the configuration's, if it is there)")
+	flags.StringArrayVar(&o.Sockets, "socket", nil, "the `PATH` of a socket where a daemon must answer, once for each node (default: the configuration's, if it is there)")
 	flags.StringVar(&o.EncryptionConfig, "encryption-config", "", "the EncryptionConfiguration of kube-apiserver, a `FILE`")
 	flags.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long to wait for each answer of a key service or the daemon")
 	policy := flags.Bool("print-policy", false, "only print the least policy that each key service must grant, and look at nothing")
@@ -40,6 +47,9 @@ Warnings and errors make the exit code 3.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *policy {
 			return printPolicy(cmd, o.Config)
+		}
+		if once := slices.Compact(slices.Sorted(slices.Values(o.Sockets))); len(once) < len(o.Sockets) {
+			return badUsage{errors.New("a --socket is given twice: give one for each node")}
 		}
 		found := check.Run(cmd.Context(), o, slog.New(slog.DiscardHandler))
 		if err := cmd.Context().Err(); err != nil {

@@ -19,12 +19,16 @@ const (
 	exitFailed   = 1
 	exitUsage    = 2
 	exitFindings = 3
+	exitPartly   = 4
 
 	exitHelp = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 findings, 4 partly done."
 )
 
 // errFindings says that what was found calls for action, and was printed.
 var errFindings = errors.New("there are findings")
+
+// errPartly says that what was asked is done in part, and that the rest was printed.
+var errPartly = errors.New("partly done")
 
 // failure is an error of a verb, as opposed to one of the command line, which cobra reports.
 type failure struct{ error }
@@ -55,6 +59,9 @@ func judge(err error) (code int, hint string) {
 	}
 	if errors.Is(f, errFindings) {
 		return exitFindings, ""
+	}
+	if errors.Is(f, errPartly) {
+		return exitPartly, ""
 	}
 	return exitFailed, hintOf(f)
 }

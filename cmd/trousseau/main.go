@@ -33,8 +33,8 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return exitDone
 	}
 	code, hint := judge(err)
-	if code == exitFindings {
-		return code // they were printed
+	if code == exitFindings || code == exitPartly {
+		return code // what there is to say was printed
 	}
 	if code == exitUsage && hint == "" {
 		hint = "see " + cmd.CommandPath() + " --help"

@@ -24,7 +24,7 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(
 		newInit(), newCheck(), newStatus(), newWrap(), newUnwrap(), newKeyID(), newKeystore(), newTPM(),
-		newVersion(),
+		newLockdown(), newUnlock(), newAuditLog(), newVersion(),
 	)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	root.SetUsageTemplate(root.UsageTemplate() + "\n" + exitHelp + "\n")

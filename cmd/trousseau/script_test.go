@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2"
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 
+	"github.com/trousseau-io/trousseau/internal/socket"
 	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
@@ -95,7 +98,7 @@ func setup(bin string) func(*testscript.Env) error {
 
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "store": store, "cut": cut, "flip": flip,
+		"exits": exits, "store": store, "cut": cut, "flip": flip, "suspend": suspend,
 	}
 }
 
@@ -154,4 +157,14 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	content := []byte(ts.ReadFile(args[0]))
 	content[len(content)-n] ^= 1
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
+}
+
+// suspend stops the process that listens on a socket, so that it hangs: suspend SOCKET
+func suspend(ts *testscript.TestScript, _ bool, args []string) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: args[0], Net: "unix"})
+	ts.Check(err)
+	defer c.Close()
+	peer, err := socket.PeerOf(c)
+	ts.Check(err)
+	ts.Check(syscall.Kill(int(peer.PID), syscall.SIGSTOP))
 }

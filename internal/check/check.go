@@ -25,7 +25,7 @@ import (
 // Options says what to look at.
 type Options struct {
 	Config           string        // path of the daemon's configuration
-	Socket           string        // of the daemon; "" means the configuration's, which need not be there
+	Sockets          []string      // of the daemon, or of several nodes' daemons; none means the configuration's, which need not be there
 	EncryptionConfig string        // path, or "" for none
 	Timeout          time.Duration // of each call to a key service and to the daemon
 }
@@ -34,7 +34,7 @@ type Options struct {
 func Run(ctx context.Context, o Options, log *slog.Logger) []finding.Finding {
 	d, err := config.Load(o.Config)
 	if err != nil {
-		return refused(o.Config, err)
+		return append(refused(o.Config, err), locked(o.Config, o.Config)...) // the socket is not known
 	}
 	r := &report{Options: o, config: d, log: log}
 	r.add("config", finding.OK, o.Config, fmt.Sprintf("valid: cluster %s, %s, %s", d.Cluster.Name,
@@ -43,10 +43,19 @@ func Run(ctx context.Context, o Options, log *slog.Logger) []finding.Finding {
 	keys := r.keys(ctx)
 	if keys != nil {
 		defer keys.Close()
-		r.envelope(ctx, keys)
 	}
 	r.policies()
-	r.daemon(ctx, keys)
+	r.directories()
+	r.kept()
+	probes := r.envelopes(ctx, keys)
+	lock := locked(o.Config, r.socket())
+	r.found = append(r.found, lock...)
+	switch {
+	case len(o.Sockets) > 1:
+		r.nodes(ctx, keys, probes)
+	case lock == nil: // otherwise it says the same
+		r.daemon(ctx, keys)
+	}
 	if o.EncryptionConfig != "" {
 		r.found = append(r.found, encconfig.Inspect(o.EncryptionConfig, r.socket())...)
 	}
@@ -73,10 +82,10 @@ func (r *report) failed(rule, where string, err error, fix string) {
 	r.add(rule, finding.Error, where, err.Error(), fix)
 }
 
-// socket returns where the daemon listens.
+// socket returns where this node's daemon listens.
 func (r *report) socket() string {
-	if r.Socket != "" {
-		return r.Socket
+	if len(r.Sockets) == 1 {
+		return r.Sockets[0]
 	}
 	return r.config.Socket.Path
 }

@@ -47,20 +47,25 @@ func (s site) write(t *testing.T, name, content string) {
 	}
 }
 
-// check runs over a configuration whose lines after the socket are given, with DIR for the site's directory.
-func (s site) check(t *testing.T, lines string) []finding.Finding {
-	t.Helper()
-	s.write(t, "trousseaud.yaml", strings.ReplaceAll(`apiVersion: trousseau.io/v1
+// document is a configuration whose lines after the socket are given, with DIR for the site's directory.
+func (s site) document(lines string) string {
+	return strings.ReplaceAll(`apiVersion: trousseau.io/v1
 kind: DaemonConfiguration
 cluster: {name: lab, lineage: "7f3c0a9e5d1b4c86a2e8f0937b6d5c41"}
 socket: {path: DIR/kms.sock}
-`+lines, "DIR", s.dir))
+`+lines, "DIR", s.dir)
+}
+
+// check runs over such a configuration.
+func (s site) check(t *testing.T, lines string) []finding.Finding {
+	t.Helper()
+	s.write(t, "trousseaud.yaml", s.document(lines))
 	o := check.Options{Config: filepath.Join(s.dir, "trousseaud.yaml"), Timeout: 5 * time.Second}
 	return check.Run(t.Context(), o, slog.New(slog.DiscardHandler))
 }
 
 // disk is a key in the site's keystore.
-const disk = "keys: [{name: disk, local: {keystore: DIR/keystore, keyFile: DIR/secret}}]\n"
+const disk = "keys:\n- {name: disk, local: {keystore: DIR/keystore, keyFile: DIR/secret}}\n"
 
 // find returns the finding of a rule.
 func find(found []finding.Finding, rule string) (finding.Finding, bool) {
@@ -199,5 +204,19 @@ policies: [{keys: [a]}, {keys: [b]}, {keys: [disk]}]
 	text := check.LeastPolicies(d)
 	if !strings.Contains(text, `"transit/encrypt/first"`) || !strings.Contains(text, `"transit/encrypt/second"`) {
 		t.Errorf("got %s", text)
+	}
+}
+
+func TestLockedNode(t *testing.T) {
+	for _, lines := range []string{disk, "keys: wrong\n"} {
+		s := newSite(t)
+		s.write(t, "trousseaud.yaml.lockdown", "")
+		if f, ok := find(s.check(t, lines), "node-locked"); !ok || f.Severity != finding.Error || !strings.Contains(f.Fix, "trousseau unlock") {
+			t.Errorf("%s: %+v", lines, f)
+		}
+	}
+	s := newSite(t)
+	if f, ok := find(s.check(t, disk), "node-locked"); ok {
+		t.Errorf("not locked: %+v", f)
 	}
 }

@@ -23,31 +23,49 @@ import (
 // was asked for: before the first start everything else is to be checked.
 func (r *report) daemon(ctx context.Context, keys *keyring.Keyring) {
 	path := r.socket()
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && r.Socket == "" {
+	err := r.local(path)
+	if errors.Is(err, fs.ErrNotExist) && r.Sockets == nil {
 		r.directory(path)
 		r.add("daemon-not-running", finding.Info, path, "there is no socket: the daemon does not run here",
 			"start it with trousseaud --config "+r.Config+", and check again")
 		return
 	}
+	client, keyID := r.call(ctx, path)
+	if client == nil {
+		return
+	}
+	client.Close()
+	if keyID != "" {
+		r.serves(ctx, path, keyID, keys)
+	}
+}
+
+// local looks at a socket of this host. It returns an error if it is not there.
+func (r *report) local(path string) error {
+	info, err := os.Stat(path)
 	if err == nil {
 		r.directory(path)
 		r.socketFile(path, info)
 	}
+	return err
+}
+
+// call lets a daemon prove that it seals and opens. It returns the key id that the daemon announces, "" if it has not
+// proved it, and nil if nobody listens. The caller closes the client.
+func (r *report) call(ctx context.Context, path string) (client *kmsclient.Client, keyID string) {
 	client, err := kmsclient.Dial(kmsclient.Options{Socket: path, Timeout: r.Timeout})
 	if err != nil {
 		r.called("daemon", path, err)
-		return
+		return nil, ""
 	}
-	defer client.Close()
 	proof, err := kmsclient.Prove(ctx, client)
 	if err != nil {
 		r.called("daemon", path, err)
-		return
+		return client, ""
 	}
 	r.add("daemon", finding.OK, path, fmt.Sprintf("seals (%s) and opens (%s) for the API server's own client code; %d bytes per object",
 		proof.Wrap.Round(10*time.Microsecond), proof.Unwrap.Round(10*time.Microsecond), proof.Stored), "")
-	r.serves(ctx, path, proof.Status.KeyID, keys)
+	return client, proof.Status.KeyID
 }
 
 func (r *report) called(rule, path string, err error) {
@@ -86,7 +104,7 @@ func (r *report) socketFile(path string, info fs.FileInfo) {
 		r.add("socket-mode", finding.Error, path, fmt.Sprintf("everybody may connect (mode %#o)", info.Mode().Perm()), "restart the daemon")
 		return
 	}
-	if want := fs.FileMode(r.config.Socket.Mode); r.Socket == "" && info.Mode().Perm() != want {
+	if want := fs.FileMode(r.config.Socket.Mode); path == r.config.Socket.Path && info.Mode().Perm() != want {
 		r.add("socket-mode", finding.Warning, path, fmt.Sprintf("mode %#o is not the configuration's %#o", info.Mode().Perm(), want),
 			"restart the daemon: a socket's mode is set when it starts")
 		return
@@ -104,7 +122,6 @@ func (r *report) serves(ctx context.Context, path, keyID string, keys *keyring.K
 	defer cancel()
 	known := keyid.Ask(ctx, keys)
 	id, found := known.Find(keyID)
-	missing := slices.IndexFunc(id.Keys, func(p keyid.Part) bool { return p.Version == "" })
 	switch {
 	case !found && known.Silent != nil: // a key does not answer, which was said
 	case !found:
@@ -113,12 +130,20 @@ func (r *report) serves(ctx context.Context, path, keyID string, keys *keyring.K
 	case id.Policy != 1 || id.Former:
 		r.add("daemon-key-id", finding.Error, path, fmt.Sprintf("announces %s, which is of policy %d and not of the first one", keyID, id.Policy),
 			"see the daemon's log: a changed configuration that it refused, or another file; compare the configurations of all nodes")
-	case missing >= 0:
-		r.add("daemon-key-missing", finding.Warning, path, fmt.Sprintf("announces %s: it seals without key %s, which was away when something had to be sealed",
-			keyID, id.Keys[missing].Key), "mend that key; when all keys have answered for 10 minutes it takes part again, and what was sealed without it is stale")
-	default:
+	case !r.without(path, id):
 		r.add("daemon-key-id", finding.OK, path, "announces "+keyID+", which this configuration gives", "")
 	}
+}
+
+// without says if a daemon seals without one of its keys, and reports whether it does.
+func (r *report) without(path string, id keyid.ID) bool {
+	missing := slices.IndexFunc(id.Keys, func(p keyid.Part) bool { return p.Version == "" })
+	if missing < 0 {
+		return false
+	}
+	r.add("daemon-key-missing", finding.Warning, path, fmt.Sprintf("announces %s: it seals without key %s, which was away when something had to be sealed",
+		id.KeyID, id.Keys[missing].Key), "mend that key; when all keys have answered for 10 minutes it takes part again, and what was sealed without it is stale")
+	return true
 }
 
 func userName(id uint32) string {

@@ -2,12 +2,38 @@ package check
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/trousseau-io/trousseau/internal/coldstart"
 	"github.com/trousseau-io/trousseau/internal/config"
 	"github.com/trousseau-io/trousseau/internal/finding"
 )
+
+// directories looks for those that the daemon writes to, and does not make.
+func (r *report) directories() {
+	r.writtenTo("state-directory", "stateDir", r.config.StateDir, "the announced versions are not noted: a restart while one of several keys is away does not know them")
+	if file := r.config.AuditLog.File; file != "" {
+		r.writtenTo("audit-log-directory", "auditLog.file", filepath.Dir(file), "the daemon does not start without its audit log")
+	}
+}
+
+func (r *report) writtenTo(rule, field, dir, cost string) {
+	if dir == "" {
+		return
+	}
+	fix := "install -d -m 0700 " + dir + ", and give it to the daemon's user"
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		r.add(rule, finding.Error, dir, fmt.Sprintf("%s: %v: %s", field, err, cost), fix)
+	case !info.IsDir():
+		r.add(rule, finding.Error, dir, field+": it is no directory: "+cost, "name another one, or remove the file")
+	case info.Mode().Perm()&0o022 != 0:
+		r.add(rule, finding.Error, dir, fmt.Sprintf("%s: others may write there (mode %#o) and replace what the daemon keeps", field, info.Mode().Perm()), "chmod go-w "+dir)
+	default:
+		r.add(rule, finding.OK, dir, field+" is there, and others may not write to it", "")
+	}
+}
 
 // kept says what the daemon keeps of seeds and roots, and what that costs.
 func (r *report) kept() {

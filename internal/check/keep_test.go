@@ -1,11 +1,29 @@
 package check_test
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/trousseau-io/trousseau/internal/finding"
 )
+
+func TestDirectoriesThatTheDaemonWritesTo(t *testing.T) {
+	s := newSite(t)
+	s.write(t, "file", "")
+	s.makeDir(t, "open", 0o777)
+	s.makeDir(t, "right", 0o700)
+	for dir, severity := range map[string]finding.Severity{"right": finding.OK, "missing": finding.Error, "file": finding.Error, "open": finding.Error} {
+		found := s.check(t, disk+"stateDir: DIR/"+dir+"\nauditLog: {file: DIR/"+dir+"/audit.log}\n")
+		for _, rule := range []string{"state-directory", "audit-log-directory"} {
+			if f, ok := find(found, rule); !ok || f.Severity != severity || severity == finding.Error && f.Fix == "" {
+				t.Errorf("%s: %+v", dir, f)
+			}
+		}
+	}
+}
 
 func TestWhatIsKeptIsTold(t *testing.T) {
 	const more = `stateDir: DIR
@@ -34,5 +52,16 @@ coldStart: {sealedBy: disk, seeds: 200}
 		if f, ok := find(s.check(t, disk), rule); ok {
 			t.Errorf("nothing is kept: %+v", f)
 		}
+	}
+}
+
+func (s site) makeDir(t *testing.T, name string, mode fs.FileMode) {
+	t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.Mkdir(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+		t.Fatal(err)
 	}
 }

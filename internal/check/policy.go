@@ -13,6 +13,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/keyring"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
+	"github.com/trousseau-io/trousseau/internal/kmsclient"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 // policies says what each policy withstands, and which ones anybody can make envelopes for.
 func (r *report) policies() {
 	for i, p := range r.config.Policies {
-		where, role := fmt.Sprintf("policy %d", i+1), "opens"
+		where, role := policyPlace(i), "opens"
 		if i == 0 {
 			role = "seals and opens"
 		}
@@ -37,6 +38,9 @@ func (r *report) policies() {
 		}
 	}
 }
+
+// policyPlace names a policy, by its index, as findings about it do.
+func policyPlace(i int) string { return fmt.Sprintf("policy %d", i+1) }
 
 // public returns which keys of a policy were found to wrap with public keys.
 func (r *report) public(p config.Policy) (names []string) {
@@ -112,55 +116,68 @@ func (r *report) writes() string {
 	return closed + " (status.outage: fail-closed)"
 }
 
-// envelope seals what an API server would have sealed, and measures and opens it.
-func (r *report) envelope(ctx context.Context, keys *keyring.Keyring) {
+// probe is a seed as a daemon would seal it.
+type probe struct {
+	seed   []byte
+	sealed kmsclient.Sealed
+}
+
+// envelopes seals under each policy what an API server would have sealed, and measures and opens it. It returns what it
+// sealed by policy, nil where that was not possible.
+func (r *report) envelopes(ctx context.Context, keys *keyring.Keyring) []*probe {
+	probes := make([]*probe, len(r.config.Policies))
+	if keys == nil {
+		return probes
+	}
+	for i := range probes { // the ring has those of former clusters behind them
+		probes[i] = r.envelope(ctx, policyPlace(i), keys.Ring, keys.Ring.Policies()[i])
+	}
+	return probes
+}
+
+func (r *report) envelope(ctx context.Context, where string, ring *envelope.Ring, policy *envelope.Policy) *probe {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.Timeout)
 	defer cancel()
-	policy := keys.Ring.Sealing()
-	versions, err := sealingVersions(ctx, r.config, policy)
-	if err != nil {
-		return // said of the key already
-	}
 	seed := make([]byte, seedSize)
 	rand.Read(seed)
-	e, err := policy.Seal(ctx, versions, seed)
+	e, err := policy.Seal(ctx, sealingVersions(ctx, r.config, policy), seed)
 	if err != nil {
-		return
+		return nil // said of the key already
 	}
-	const where = "envelope"
 	ciphertext, spilled, err := e.Marshal(maxCiphertext)
 	if err != nil {
 		r.failed("envelope-size", where, err, "use keys with shorter ciphertexts, or fewer of them")
-		return
+		return nil
 	}
-	keyID := policy.KeyID(e.Versions())
-	if got, err := keys.Ring.Open(ctx, e, keyID); err != nil {
+	sealed := kmsclient.Sealed{Ciphertext: ciphertext, KeyID: policy.KeyID(e.Versions())}
+	if spilled != nil {
+		sealed.Annotations = map[string][]byte{envelope.SharesAnnotation: spilled}
+	}
+	if got, err := ring.Open(ctx, e, sealed.KeyID); err != nil {
 		r.failed("envelope-open", where, err, "see the findings about its keys")
-		return
+		return nil
 	} else if !bytes.Equal(got, seed) {
 		r.add("envelope-open", finding.Error, where, "it opened to something else than was sealed", "report this: it must not happen")
-		return
+		return nil
 	}
-	stored := len(ciphertext) + len(spilled) + len(keyID)
 	r.add("envelope-size", finding.OK, where, fmt.Sprintf("takes %d of the %d bytes that KMS v2 allows; each object grows by %d bytes with the key id",
-		len(ciphertext), maxCiphertext, stored), "")
+		len(ciphertext), maxCiphertext, sealed.Size()), "")
 	if spilled != nil {
 		r.add("envelope-spills", finding.Warning, where, fmt.Sprintf("%d more bytes are stored in an annotation of each object", len(spilled)),
 			"use keys with shorter ciphertexts, or fewer of them")
 	}
+	return &probe{seed, sealed}
 }
 
-// sealingVersions returns the version of each key of a policy that would seal now, by slot.
-func sealingVersions(ctx context.Context, d *config.Daemon, policy *envelope.Policy) ([]keyservice.VersionID, error) {
-	var versions []keyservice.VersionID
-	for _, m := range policy.Members() {
-		newest, previous, err := m.Key.Versions(ctx)
-		if err != nil {
-			return nil, err
+// sealingVersions returns the version of each key of a policy that would seal now, by slot; "" for a key that does not tell.
+func sealingVersions(ctx context.Context, d *config.Daemon, policy *envelope.Policy) []keyservice.VersionID {
+	versions := make([]keyservice.VersionID, len(policy.Members()))
+	for slot, m := range policy.Members() {
+		if newest, previous, err := m.Key.Versions(ctx); err == nil {
+			versions[slot] = sealingVersion(keyOf(d, m.ID), newest, previous)
 		}
-		versions = append(versions, sealingVersion(keyOf(d, m.ID), newest, previous))
 	}
-	return versions, nil
+	return versions
 }
 
 func keyOf(d *config.Daemon, id string) config.Key {

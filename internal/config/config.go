@@ -62,8 +62,18 @@ type Daemon struct {
 	// How the daemon watches its keys and what it tells the API server about them.
 	Status Status `yaml:"status"`
 
+	// What is kept in memory of what was opened lately. By default nothing.
+	Cache Cache `yaml:"cache"`
+
+	// What is kept on the node's disk, so that an API server can start while too few key services answer. By default nothing.
+	ColdStart ColdStart `yaml:"coldStart"`
+
 	// What the daemon shows of itself: metrics, health and its log.
 	Observe Observe `yaml:"observe"`
+
+	// Who had what sealed and opened, in a file that nobody can change unseen. By default there is none. A change takes
+	// effect at the next start.
+	AuditLog AuditLog `yaml:"auditLog"`
 }
 
 // Parse reads a document; the name of its file is used in errors only. What the document leaves open is filled in: the

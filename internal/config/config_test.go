@@ -154,8 +154,11 @@ func TestWhatTheDocumentLeavesOpenIsFilledIn(t *testing.T) {
 	if d.Status != wantStatus {
 		t.Errorf("status %+v, want %+v", d.Status, wantStatus)
 	}
-	if want := (config.Observe{Listen: "127.0.0.1:8095", Log: "text", Level: "info"}); d.Observe != want {
+	if want := (config.Observe{Listen: "127.0.0.1:8095", Log: "text", Level: "info", OpensPerMinute: 100}); d.Observe != want {
 		t.Errorf("observe %+v, want %+v", d.Observe, want)
+	}
+	if want := (config.AuditLog{WhenFull: config.Block, MaxMiB: 64, Keep: 8}); d.AuditLog != want {
+		t.Errorf("audit log %+v, want %+v", d.AuditLog, want)
 	}
 	if d.DisableV1beta1 || d.FormerClusters != nil {
 		t.Errorf("got %+v", d)
@@ -196,6 +199,9 @@ func TestEverythingIsTakenOver(t *testing.T) {
 	}
 	if d.Status.Grace != 10*time.Minute || d.Status.ActivationDelay != 0 {
 		t.Errorf("status %+v", d.Status)
+	}
+	if want := (config.AuditLog{File: "/var/lib/trousseau/audit.log", WhenFull: config.Continue, MaxMiB: 8, Keep: 30}); d.AuditLog != want {
+		t.Errorf("audit log %+v, want %+v", d.AuditLog, want)
 	}
 }
 

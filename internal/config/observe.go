@@ -18,6 +18,11 @@ type Observe struct {
 	// The least important lines to log. `info` has one line for every change of state and none for single calls; `debug`
 	// has a line for every call.
 	Level string `yaml:"level" enum:"debug,info,warn,error" default:"info"`
+
+	// How many opens within a minute are worth a warning in the log and a count in the metrics; 0 for never. An API server
+	// opens one data key for each of its earlier starts when it starts, and none while it runs: far more than that may be
+	// somebody who opens everything. Clusters on KMS v1 open one for each object.
+	OpensPerMinute uint32 `yaml:"opensPerMinute" default:"100"`
 }
 
 // Off is the Observe.Listen that serves nothing.

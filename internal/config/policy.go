@@ -17,6 +17,13 @@ type Policy struct {
 	// How many of the keys have to take part when something is sealed. By default all of them.
 	Write Write `yaml:"write"`
 
+	// Whether slow keys are waited for. By default the keys that answered fastest lately are asked to open, and another one as
+	// soon as one takes longer than it usually does. A patient policy asks its keys in the order in which they are listed,
+	// and a further one only when one fails, or gives no answer for a second. That makes fewer calls to services that
+	// charge for each: list those last. Opening is then as slow as the slowest of those that are listed first. Neither this
+	// field nor the order is part of the key id; both may differ between nodes.
+	Patient bool `yaml:"patient,omitempty"`
+
 	// A number that is part of the key id. Raising it gives what is sealed from then on another key id without another
 	// key, so that a rewrite of everything can be seen to be complete. The policy with the earlier number stays listed,
 	// behind the new one, until then. Set it to the same number on all nodes.
@@ -66,8 +73,8 @@ func (p *Policy) atLeast() int {
 	return len(p.Keys)
 }
 
-// equal reports whether the policies cannot be told apart: the order of keys means nothing, and neither does how many have to
-// seal.
+// equal reports whether what the policies seal cannot be told apart: the order of keys means nothing to that, and neither does
+// how many have to seal, or patience.
 func (p *Policy) equal(q *Policy) bool {
 	return p.need() == q.need() && p.Generation == q.Generation &&
 		slices.Equal(slices.Sorted(slices.Values(p.Keys)), slices.Sorted(slices.Values(q.Keys)))

@@ -12,10 +12,11 @@ import (
 // Socket is the Unix socket on which the API server calls the daemon. Who can connect to it can have anything opened
 // that the keys open, so it lets in as few as possible.
 type Socket struct {
-	// The absolute path of the socket, at most 106 bytes. The same path, after unix://, is the endpoint in the
+	// The absolute path of the socket, at most 100 bytes. The same path, after unix://, is the endpoint in the
 	// EncryptionConfiguration. Its directory should belong to root; for an API server in a static pod, mount the
-	// directory rather than the socket, because the socket is made anew at every start.
-	Path string `yaml:"path" default:"/run/trousseau/kms.sock" pattern:"^/[^\\x00]{1,105}$" says:"absolute, at most 106 bytes"`
+	// directory rather than the socket, because the socket is made anew at every start. Beside it the daemon makes a second
+	// one, with .admin at the end of its name, for `trousseau lockdown` and its like.
+	Path string `yaml:"path" default:"/run/trousseau/kms.sock" pattern:"^/[^\\x00]{1,99}$" says:"absolute, at most 100 bytes"`
 
 	// The permissions of the socket, in octal and in quotes. Connecting takes the permission to write. "0600" is for an
 	// API server that runs as root or as the daemon's user; "0660" with a group is for one that runs as another user.

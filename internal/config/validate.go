@@ -24,6 +24,7 @@ func (d *Daemon) Validate(report func(field, problem string)) {
 	}
 	d.validateKeys(report)
 	d.validatePolicies(report)
+	d.validateColdStart(report)
 }
 
 // validateKeys reports keys that cannot be told apart.
@@ -56,7 +57,7 @@ func (d *Daemon) validatePolicies(report func(field, problem string)) {
 		}
 		return
 	}
-	var used []string
+	used := []string{d.ColdStart.SealedBy}
 	for i := range d.Policies {
 		p := &d.Policies[i]
 		for j, name := range p.Keys {
@@ -92,6 +93,23 @@ func (d *Daemon) wrapOnly(names []string) (only []string) {
 		}
 	}
 	return only
+}
+
+// OpensWithout reports whether every policy of a complete document opens without the named keys.
+func (d *Daemon) OpensWithout(names []string) bool {
+	for _, p := range d.Policies {
+		only := d.wrapOnly(p.Keys)
+		opens := 0
+		for _, name := range p.Keys {
+			if !slices.Contains(names, name) && !slices.Contains(only, name) {
+				opens++
+			}
+		}
+		if opens < p.Need {
+			return false
+		}
+	}
+	return true
 }
 
 func cannotOpen(names []string) string {

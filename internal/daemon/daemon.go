@@ -5,7 +5,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -54,6 +52,9 @@ type daemon struct {
 	metrics *metrics
 	plugin  *kms.Plugin
 	hangup  chan os.Signal
+	lock    lock
+	audit   audit
+	bursts  bursts
 
 	// Owned by the goroutine that reloads.
 	config *config.Daemon
@@ -77,42 +78,61 @@ func Run(ctx context.Context, options Options) error {
 		d.log.Warn("memory of the process may end up in a core dump", "error", err)
 	}
 	d.metrics = newMetrics(options.Release)
-	if d.keys, err = keyring.Open(ctx, d.config, d.log, d.surround); err != nil {
+	if d.audit, err = openAudit(d.config.AuditLog, d.log); err != nil {
+		return err
+	}
+	defer d.audit.close()
+	d.metrics.watchAudit(d.audit.counts)
+	d.bursts = bursts{limit: uint64(d.config.Observe.OpensPerMinute), log: d.log, count: d.metrics.bursts.Inc}
+	if d.keys, err = keyring.OpenEnough(ctx, d.config, d.log, d.surround); err != nil {
 		return fmt.Errorf("opening the keys of %s: %w", options.ConfigPath, err)
 	}
 	defer func() { d.keys.Close() }()
-	d.plugin = kms.New(setup(d.config, d.keys), d.log)
-	d.metrics.watch(d.plugin)
+	first, err := d.setup(ctx, d.config, d.keys)
+	if err != nil {
+		return err
+	}
+	d.plugin = kms.New(first, d.log)
+	if err := d.startLock(); err != nil {
+		return err
+	}
+	d.metrics.watch(d.plugin, d.lock.locked)
 	d.metrics.reloaded(d.hash, nil)
 
 	listener, err := d.listen()
 	if err != nil {
 		return err
 	}
-	web, err := listenWeb(d.config.Observe.Listen)
+	admin, err := d.listenAdmin()
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return d.serve(ctx, listener, web)
+	web, err := listenWeb(d.config.Observe.Listen)
+	if err != nil {
+		return errors.Join(err, listener.Close(), admin.Close())
+	}
+	return d.serve(ctx, listener, admin, web)
 }
 
 func (d *daemon) listen() (net.Listener, error) {
 	s := d.config.Socket
 	return socket.Listen(socket.Config{
 		Path: s.Path, Mode: fs.FileMode(s.Mode), Group: s.Group, AllowUIDs: s.AllowUIDs,
-		Refused: func(socket.Peer) { d.metrics.refusedPeers.Inc() },
+		Refused: func(p socket.Peer) { d.metrics.refusedPeers.Inc(); d.audit.refused(p) },
 	}, d.log)
 }
 
 // serve runs everything until ctx ends or a part fails.
-func (d *daemon) serve(ctx context.Context, listener, web net.Listener) error {
+func (d *daemon) serve(ctx context.Context, listener, admin, web net.Listener) error {
 	server := d.newServer()
+	defer d.audit.start(slog.String("release", d.Release), slog.String("config", d.hash))()
 	d.log.Info("serving", "socket", d.config.Socket.Path, "observe", d.config.Observe.Listen, "release", d.Release)
 	notify("READY=1") // the socket takes connections already
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.plugin.Run(ctx) })
+	group.Go(func() error { return d.probe(ctx) })
 	group.Go(func() error { return d.watchConfig(ctx) })
 	group.Go(func() error { return d.serveWeb(ctx, web) })
+	group.Go(func() error { return d.serveAdmin(ctx, admin) })
 	group.Go(func() error {
 		if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
 			return fmt.Errorf("serving on the socket: %w", err)
@@ -144,17 +164,4 @@ func (d *daemon) surround(id string, key keyservice.Key) keyservice.Key {
 		keyservice.Retry(retryPause),
 		keyservice.Timeout(callTimeout),
 	)
-}
-
-// setup returns what the plugin works with.
-func setup(c *config.Daemon, keys *keyring.Keyring) kms.Setup {
-	outages := map[config.Outage]kms.Outage{
-		config.FailClosed: kms.OutageFailClosed, config.Grace: kms.OutageGrace, config.FailOpen: kms.OutageFailOpen,
-	}
-	return kms.Setup{
-		Ring: keys.Ring, Pins: keys.Pins,
-		Hint:   kms.Hint{Path: filepath.Join(cmp.Or(c.StateDir, filepath.Dir(c.Socket.Path)), "announced.json")},
-		Outage: outages[c.Status.Outage], Grace: c.Status.Grace,
-		ProbeInterval: c.Status.ProbeInterval, ActivationDelay: c.Status.ActivationDelay,
-	}
 }

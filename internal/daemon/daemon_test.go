@@ -97,6 +97,13 @@ func (n *node) write(t *testing.T, content string) {
 // start runs the daemon until the test ends and waits until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
+	n.run(t)
+	n.await(t, "readiness", func() bool { code, _ := n.get("/readyz"); return code == http.StatusOK })
+}
+
+// run runs the daemon until the test ends, or n.stop is called.
+func (n *node) run(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -111,7 +118,6 @@ func (n *node) start(t *testing.T) {
 			t.Log(n.log.String())
 		}
 	})
-	n.await(t, "readiness", func() bool { code, _ := n.get("/readyz"); return code == http.StatusOK })
 }
 
 func (n *node) await(t *testing.T, what string, reached func() bool) {

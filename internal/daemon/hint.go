@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 
+	"github.com/trousseau-io/trousseau/internal/auditlog"
 	"github.com/trousseau-io/trousseau/internal/keyservice"
 	"github.com/trousseau-io/trousseau/internal/socket"
 	"github.com/trousseau-io/trousseau/internal/strictyaml"
@@ -25,6 +26,9 @@ func Hint(err error) string {
 	}
 	if e, ok := errors.AsType[*startError](err); ok {
 		return e.hint
+	}
+	if e, ok := errors.AsType[*auditlog.Error](err); ok {
+		return e.Hint
 	}
 	if _, ok := errors.AsType[*strictyaml.Problems](err); ok {
 		return "correct these lines; docs/configuration.md has every field"

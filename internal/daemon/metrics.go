@@ -24,6 +24,8 @@ type metrics struct {
 	reloads      *prometheus.CounterVec
 	reloadTime   prometheus.Gauge
 	configHash   *prometheus.GaugeVec
+	coldStarts   *prometheus.CounterVec
+	bursts       prometheus.Counter
 }
 
 // seconds are the buckets of all durations: from a call on this machine to the end of any patience.
@@ -56,10 +58,18 @@ func newMetrics(release string) *metrics {
 		configHash: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "trousseau_config_info", Help: "Always 1; hash is that of the configuration in use: sha256: and hexadecimal digits of the file.",
 		}, []string{"hash"}),
+		coldStarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trousseau_cold_start_uses_total", Help: "Calls answered from what is kept for a cold start, while too few keys answered, by use: wrap (the spare root) or open (a kept seed).",
+		}, []string{"use"}),
+		bursts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "trousseau_open_bursts_total", Help: "Minutes with more opens than observe.opensPerMinute.",
+		}),
 	}
+	m.coldStarts.WithLabelValues("wrap")
+	m.coldStarts.WithLabelValues("open")
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "trousseau_build_info", Help: "Always 1; release is that of this program."}, []string{"release"})
 	build.WithLabelValues(release).Set(1)
-	m.registry.MustRegister(m.calls, m.callSeconds, m.keyCalls, m.keySeconds, m.refusedPeers, m.reloads, m.reloadTime, m.configHash, build,
+	m.registry.MustRegister(m.calls, m.callSeconds, m.keyCalls, m.keySeconds, m.refusedPeers, m.reloads, m.reloadTime, m.configHash, m.coldStarts, m.bursts, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -88,15 +98,31 @@ func (m *metrics) reloaded(hash string, err error) {
 	m.configHash.WithLabelValues(hash).Set(1)
 }
 
-// watch shows the state of plugin, taken when somebody asks.
-func (m *metrics) watch(plugin *kms.Plugin) { m.registry.MustRegister(stateCollector{plugin}) }
+// watchAudit shows how many events have a line in the audit log, and how many have none.
+func (m *metrics) watchAudit(counts func() (lines, lost uint64)) {
+	counter := func(name, help string, of func(lines, lost uint64) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(counts())) }))
+	}
+	counter("trousseau_audit_log_lines_total", "Events with a line in the audit log.", func(lines, _ uint64) uint64 { return lines })
+	counter("trousseau_audit_log_lost_lines_total", "Events without a line in the audit log, because it could not be written.", func(_, lost uint64) uint64 { return lost })
+}
 
-type stateCollector struct{ plugin *kms.Plugin }
+// watch shows the state of plugin, and whether the node is locked, taken when somebody asks.
+func (m *metrics) watch(plugin *kms.Plugin, locked func() bool) {
+	m.registry.MustRegister(stateCollector{plugin, locked})
+}
+
+type stateCollector struct {
+	plugin *kms.Plugin
+	locked func() bool
+}
 
 var (
 	descState      = prometheus.NewDesc("trousseau_state", "1 for the state that the sealing policy is in: full, readable or closed.", []string{"state"}, nil)
+	descLocked     = prometheus.NewDesc("trousseau_locked", "Whether the node is locked down, so that every call is refused.", nil, nil)
 	descReady      = prometheus.NewDesc("trousseau_ready", "Whether Status answers the API server well.", nil, nil)
 	descKeyID      = prometheus.NewDesc("trousseau_key_id_info", "Always 1; the announced key id, and its hash as the API server's metrics have it.", []string{"key_id", "key_id_hash"}, nil)
+	descSpare      = prometheus.NewDesc("trousseau_cold_start_spare_until_seconds", "Unix time until which a spare root for the announced key id may be used; 0 if there is none.", nil, nil)
 	descKeyUp      = prometheus.NewDesc("trousseau_key_up", "Whether the last probe of a key worked; role is seals or opens.", []string{"key", "role"}, nil)
 	descKeyAt      = prometheus.NewDesc("trousseau_key_state_timestamp_seconds", "Unix time since which a key works, or does not.", []string{"key"}, nil)
 	descKeyMissing = prometheus.NewDesc("trousseau_key_missing", "Whether a key takes no part in sealing, because it was away when something had to be sealed.", []string{"key"}, nil)
@@ -105,7 +131,7 @@ var (
 )
 
 func (stateCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descState, descReady, descKeyID, descKeyUp, descKeyAt, descKeyMissing, descKeyWrong, descKeyIs} {
+	for _, desc := range []*prometheus.Desc{descState, descLocked, descReady, descKeyID, descSpare, descKeyUp, descKeyAt, descKeyMissing, descKeyWrong, descKeyIs} {
 		out <- desc
 	}
 }
@@ -118,10 +144,13 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	for _, state := range []kms.State{kms.Full, kms.Readable, kms.Closed} {
 		gauge(descState, number(snap.State == state), state.String())
 	}
-	gauge(descReady, number(snap.Ready()))
+	locked := c.locked()
+	gauge(descLocked, number(locked))
+	gauge(descReady, number(snap.Ready() && !locked))
 	if snap.KeyID != "" {
 		gauge(descKeyID, 1, snap.KeyID, fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(snap.KeyID))))
 	}
+	gauge(descSpare, max(0, float64(snap.Spare.Unix()))) // the zero time is long before 1970
 	for _, key := range snap.Keys {
 		role := "opens"
 		if key.Seals {

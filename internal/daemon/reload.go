@@ -74,6 +74,7 @@ func (d *daemon) reload(ctx context.Context) {
 	defer cancel()
 	hash, err := d.take(ctx)
 	d.metrics.reloaded(hash, err)
+	d.audit.reloaded(hash, err)
 	if err != nil {
 		d.log.Error("refusing the configuration on disk, the one in use stays", "file", d.ConfigPath, "error", err,
 			"hint", joinHints(Hint(err), "then save it again or send SIGHUP"))
@@ -89,11 +90,15 @@ func (d *daemon) take(ctx context.Context) (hash string, err error) {
 	if err != nil {
 		return "", err
 	}
-	keys, err := keyring.Open(ctx, file.config, d.log, d.surround)
+	keys, err := keyring.OpenEnough(ctx, file.config, d.log, d.surround)
 	if err != nil {
 		return "", fmt.Errorf("opening its keys: %w", err)
 	}
-	if err := d.plugin.Replace(ctx, setup(file.config, keys)); err != nil {
+	next, err := d.setup(ctx, file.config, keys)
+	if err == nil {
+		err = d.plugin.Replace(ctx, next)
+	}
+	if err != nil {
 		keys.Close()
 		return "", err
 	}
@@ -106,11 +111,11 @@ func (d *daemon) take(ctx context.Context) (hash string, err error) {
 	return file.hash, nil
 }
 
-// warnOfRestart tells of changes that take a restart, because they are about the sockets that stay open.
+// warnOfRestart tells of changes that take a restart, because they are about sockets and files that stay open.
 func (d *daemon) warnOfRestart(next *config.Daemon) {
 	is, will := d.config.Observe, next.Observe
 	is.Level, will.Level = "", ""
-	if !reflect.DeepEqual(d.config.Socket, next.Socket) || d.config.DisableV1beta1 != next.DisableV1beta1 || is != will {
-		d.log.Warn("changes of socket, disableV1beta1, observe.listen and observe.log take effect at the next start")
+	if !reflect.DeepEqual(d.config.Socket, next.Socket) || d.config.DisableV1beta1 != next.DisableV1beta1 || is != will || d.config.AuditLog != next.AuditLog {
+		d.log.Warn("changes of socket, disableV1beta1, auditLog and observe, but for observe.level, take effect at the next start")
 	}
 }

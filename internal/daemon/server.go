@@ -25,13 +25,16 @@ const (
 )
 
 // newServer returns the gRPC server for the socket. It has no read and write buffers, because those would keep copies of
-// plaintext seeds.
+// plaintext seeds, and a codec that wipes what it had in hand.
 func (d *daemon) newServer() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(10*time.Second),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(0), grpc.NumStreamWorkers(streamWorkers),
+		grpc.ForceServerCodecV2(codec{}),
 		grpc.ChainUnaryInterceptor(
 			d.observeCall,
+			d.auditCall,
+			d.refuseLocked,
 			Limit(d.config.Socket.MaxCalls, kmsv2.KeyManagementService_Status_FullMethodName, kmsv1beta1.KeyManagementService_Version_FullMethodName),
 		),
 	)
@@ -46,15 +49,23 @@ func (d *daemon) newServer() *grpc.Server {
 func (d *daemon) observeCall(ctx context.Context, req any, call *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	start := time.Now()
 	answer, err := handle(ctx, req)
-	// "/v2.KeyManagementService/Encrypt": gRPC hands on only methods that are registered, so the labels are bounded.
-	api, rest, _ := strings.Cut(strings.TrimPrefix(call.FullMethod, "/"), ".")
-	method := rest[strings.LastIndexByte(rest, '/')+1:]
+	api, method := methodOf(call)
+	if caller, ok := callerOf(ctx); ok && method == "Decrypt" {
+		d.bursts.opened(caller)
+	}
 	code := status.Code(err).String()
 	took := time.Since(start)
 	d.metrics.calls.WithLabelValues(api, method, code).Inc()
 	d.metrics.callSeconds.WithLabelValues(api, method).Observe(took.Seconds())
 	d.log.DebugContext(ctx, "answered a call", "api", api, "method", method, "uid", uidOf(req), "code", code, "took", took)
 	return answer, err
+}
+
+// methodOf takes "/v2.KeyManagementService/Encrypt" apart. gRPC hands on only methods that are registered, so what it
+// returns is bounded.
+func methodOf(call *grpc.UnaryServerInfo) (api, method string) {
+	api, rest, _ := strings.Cut(strings.TrimPrefix(call.FullMethod, "/"), ".")
+	return api, rest[strings.LastIndexByte(rest, '/')+1:]
 }
 
 // uidOf returns the id that the API server logs for the call, which v1beta1 has none of.

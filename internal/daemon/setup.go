@@ -38,8 +38,9 @@ func (d *daemon) setup(ctx context.Context, c *config.Daemon, keys *keyring.Keyr
 	return s, err
 }
 
-// noticed counts what the plugin did for a cold start.
+// noticed has what the plugin does by itself in the audit log, and counts what it did for a cold start.
 func (d *daemon) noticed(n kms.Notice) {
+	d.audit.noticed(n)
 	switch n.Event {
 	case kms.ColdStartWrap:
 		d.metrics.coldStarts.WithLabelValues("wrap").Inc()

@@ -38,11 +38,16 @@ func (d *daemon) serveWeb(ctx context.Context, listener net.Listener) error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", livez)
 	mux.HandleFunc("GET /readyz", d.readyz)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	return serveHTTP(ctx, listener, mux, "metrics and health")
+}
+
+// serveHTTP serves what until ctx ends.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, what string) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stopped := context.AfterFunc(ctx, func() { server.Close() })
 	defer stopped()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving metrics and health: %w", err)
+		return fmt.Errorf("serving %s: %w", what, err)
 	}
 	return nil
 }
@@ -52,6 +57,11 @@ func livez(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
 
 // readyz says, from memory, what Status tells the API server.
 func (d *daemon) readyz(w http.ResponseWriter, _ *http.Request) {
+	if note, locked := d.lock.look(); locked {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "not ready: %s\n%s\n", note, unlockHint)
+		return
+	}
 	snap := d.plugin.Snapshot()
 	if !snap.Ready() {
 		w.WriteHeader(http.StatusServiceUnavailable)

@@ -45,12 +45,11 @@ const (
 
 // Snapshot is the state of a Plugin at one moment.
 type Snapshot struct {
-	State  State
-	KeyID  string // announced, or ""
-	Err    error  // why Status fails, or nil
-	Keys   []KeySnapshot
-	Spares bool      // a spare root is to be kept
-	Spare  time.Time // until when a spare root for the announced key id is kept; zero if there is none
+	State State
+	KeyID string // announced, or ""
+	Err   error  // why Status fails, or nil
+	Keys  []KeySnapshot
+	Spare time.Time // until when a spare root for the announced key id is kept; zero if there is none
 }
 
 // KeySnapshot is the state of one key at one moment.
@@ -71,7 +70,7 @@ func (s *session) snapshot(now time.Time) Snapshot {
 		snap.KeyID = a.keyID
 	}
 	snap.State, snap.Err = s.status(now)
-	if snap.Spares = s.ColdStart != nil; snap.Spares {
+	if s.ColdStart != nil {
 		if keyID, until := s.ColdStart.Spare(); keyID != "" && keyID == snap.KeyID {
 			snap.Spare = until
 		}

@@ -18,12 +18,14 @@ var allowed = []struct {
 	{"credential", nil},
 	{"secretmem", nil},
 	{"strictyaml", nil},
+	{"durable", nil},
+	{"seedstore", []string{"secretmem"}},
 
 	// The seam, and what is below it: one folder per key service.
 	{"keyservice", []string{"finding"}},
 	{"keystore", []string{"credential", "keyservice", "secretmem"}},
 	{"keyservice/local", []string{"credential", "finding", "keyservice", "keystore", "secretmem"}},
-	{"keyservice/vault", []string{"credential", "finding", "keyservice"}},
+	{"keyservice/vault", []string{"credential", "finding", "keyservice", "secretmem"}},
 	{"keyservice/awskms", []string{"credential", "finding", "keyservice"}},
 	{"keyservice/azurekv", []string{"credential", "finding", "keyservice"}},
 	{"keyservice/gcpkms", []string{"credential", "finding", "keyservice"}},
@@ -42,15 +44,22 @@ var allowed = []struct {
 
 	// The way of the data: nothing here knows a key service by its name, nor a configuration.
 	{"socket", nil},
+	{"admin", []string{"socket"}},
+	{"lockdown", []string{"durable"}},
+	{"auditlog", []string{"durable", "finding", "secretmem"}},
 	{"envelope", []string{"keyservice", "secretmem"}},
-	{"kms", []string{"envelope", "keyservice"}},
+	{"coldstart", []string{"durable", "keyservice", "secretmem", "seedstore"}},
+	{"kms", []string{"coldstart", "durable", "envelope", "keyservice", "secretmem", "seedstore"}},
 
 	// What both programs read.
 	{"config", []string{"keyservice", "keyservice/all", "strictyaml"}},
 	{"keyring", []string{"config", "envelope", "keyservice"}},
 
 	// Only the daemon wires the serving path together.
-	{"daemon", []string{"config", "keyring", "keyservice", "kms", "socket", "strictyaml"}},
+	{"daemon", []string{
+		"admin", "auditlog", "coldstart", "config", "envelope", "keyring", "keyservice", "kms", "lockdown", "secretmem", "seedstore", "socket",
+		"strictyaml",
+	}},
 	{"cmd/trousseaud", []string{"daemon", "release"}},
 
 	// The operator's side.
@@ -58,13 +67,14 @@ var allowed = []struct {
 	{"kmsclient", nil},
 	{"encconfig", []string{"finding"}},
 	{"keyid", []string{"envelope", "etcdvalue", "keyring", "keyservice"}},
-	{"setup", []string{"config", "credential", "encconfig", "keyservice/all", "keystore", "strictyaml"}},
+	{"setup", []string{"config", "credential", "encconfig", "keyservice", "keyservice/all", "keystore", "strictyaml"}},
 	{"check", []string{
-		"config", "credential", "encconfig", "envelope", "finding", "keyid", "keyring", "keyservice", "kmsclient", "strictyaml",
+		"coldstart", "config", "credential", "encconfig", "envelope", "finding", "keyid", "keyring", "keyservice", "kmsclient", "lockdown", "strictyaml",
 	}},
+	{"nodelock", []string{"admin", "coldstart", "config", "finding", "kmsclient", "lockdown"}},
 	{"cmd/trousseau", []string{
-		"check", "config", "credential", "envelope", "finding", "keyid", "keyring", "keyservice", "keyservice/tpm", "keyservice/tpm/tpmseal",
-		"keystore", "kmsclient", "release", "secretmem", "setup", "strictyaml",
+		"admin", "auditlog", "check", "config", "credential", "envelope", "finding", "keyid", "keyring", "keyservice", "keyservice/tpm", "keyservice/tpm/tpmseal",
+		"keystore", "kmsclient", "nodelock", "release", "secretmem", "setup", "strictyaml",
 	}},
 
 	// What writes the documentation, and what tests are made with: in no program.
@@ -144,7 +154,7 @@ var owners = []struct {
 	{"google.golang.org/grpc", []string{
 		"kms", "daemon", "kmsclient", "keyservice/upstream", "keyservice/upstream/upstreamtest", "keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest",
 	}},
-	{"google.golang.org/protobuf", []string{"etcdvalue", "keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest"}},
+	{"google.golang.org/protobuf", []string{"daemon", "etcdvalue", "keyservice/gcpkms", "keyservice/gcpkms/gcpkmstest"}},
 	{"k8s.io/kms", []string{"kms", "daemon", "kmsclient", "keyservice/upstream", "keyservice/upstream/upstreamtest"}},
 	{"k8s.io/apiserver", []string{"kmsclient", "encconfig", "check", "etcdvalue"}},
 	{"k8s.io/apimachinery", []string{"kmsclient", "encconfig"}},

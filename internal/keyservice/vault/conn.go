@@ -20,13 +20,18 @@ func (c wipedReads) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// wipedConn also wipes what it has written. Other writers must not do that. It is what http.Transport has made of a request
-// in a buffer of its own, which it does not look at again: a request that is repeated is put together anew.
+// transportBuffer is the size in bytes of the buffer in which http.Transport puts a request together.
+const transportBuffer = 4 << 10
+
+// wipedConn also wipes what it has written, which other writers must not do: up to its size that is the buffer of
+// http.Transport, which does not look at it again. More at once is the body of a request itself, which may have to be sent again.
 type wipedConn struct{ wipedReads }
 
 func (c wipedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	clear(p[:n])
+	if len(p) <= transportBuffer {
+		clear(p[:n])
+	}
 	return n, err
 }
 

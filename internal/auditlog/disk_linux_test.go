@@ -8,20 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/trousseau-io/trousseau/internal/auditlog"
+	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
 func TestFullDiskLosesNoLineSilently(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small file system: run the tests as root to see this one")
-	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("mounting a tmpfs: %v: run the tests where that is allowed", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	testserver.SmallDisk(t, dir, "size=64k")
 	cfg := auditlog.Config{Path: filepath.Join(dir, "audit.log"), MaxSize: 1 << 20, Keep: 1}
 	log := open(t, cfg)
 	head := export(t, log)

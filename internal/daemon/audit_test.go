@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	kmsv1beta1 "k8s.io/kms/apis/v1beta1"
@@ -25,6 +24,7 @@ import (
 	"github.com/trousseau-io/trousseau/internal/daemon"
 	"github.com/trousseau-io/trousseau/internal/finding"
 	"github.com/trousseau-io/trousseau/internal/socket"
+	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
 // auditLine is a line of the audit log.
@@ -187,9 +187,6 @@ func TestDeniedCallersAreInTheAuditLog(t *testing.T) {
 }
 
 func TestFullAuditLog(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small file system: run the tests as root to see this one")
-	}
 	for _, policy := range []string{"block", "continue"} {
 		t.Run(policy, func(t *testing.T) {
 			n := newNode(t)
@@ -197,10 +194,7 @@ func TestFullAuditLog(t *testing.T) {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-				t.Skipf("mounting a tmpfs: %v: run the tests where that is allowed", err)
-			}
-			t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+			testserver.SmallDisk(t, dir, "size=64k")
 			file := filepath.Join(dir, "audit.log")
 			n.configure(t, "auditLog: {file: "+file+", whenFull: "+policy+"}\n")
 			n.start(t)

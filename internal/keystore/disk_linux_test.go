@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/keystore"
+	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
 // A child process may write no more than 100 bytes to a file: it fails in the middle of the keystore, as on a full disk.
@@ -51,7 +52,7 @@ func TestFullDiskLeavesTheOldFile(t *testing.T) {
 
 func TestRotateKeepsTheOwner(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can give files to others: run the tests as root to see this one")
+		testserver.Missing(t, "root's rights", "run the tests as root: nobody else can give files to others")
 	}
 	path := created(t, key(1))
 	if err := os.Chown(path, 65534, 65533); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trousseau-io/trousseau/internal/lockdown"
+	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
 var note = lockdown.Note{Time: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), UID: 0, Reason: "node \"a\"\nis lost"}
@@ -150,16 +151,7 @@ func TestFullDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newNode(t)
-			if err := unix.Mount("tmpfs", m.etc, "tmpfs", 0, test.options); errors.Is(err, unix.EPERM) {
-				t.Skip("mounting takes root")
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := unix.Unmount(m.etc, 0); err != nil {
-					t.Error(err)
-				}
-			})
+			testserver.SmallDisk(t, m.etc, test.options)
 			_ = os.WriteFile(filepath.Join(m.etc, "large"), make([]byte, 64<<10), 0o600) // as much as there is room for
 			p := m.put(note)
 			if p[1].Err != nil || p[0].Held != test.held || !errors.Is(p[0].Err, unix.ENOSPC) {

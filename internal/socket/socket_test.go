@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trousseau-io/trousseau/internal/socket"
+	"github.com/trousseau-io/trousseau/internal/testserver"
 )
 
 // shortDir is a directory that only this user may write to, with a path that leaves room for a socket's name, which
@@ -34,13 +35,9 @@ func shortDir(t *testing.T) string {
 // needRoot skips a test that gives files away or connects as somebody else.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
+	if os.Geteuid() != 0 {
+		testserver.Missing(t, "root's rights", "run the tests as root")
 	}
-	if os.Getenv("TROUSSEAU_TEST_REQUIRE") == "all" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root: run the tests with sudo")
 }
 
 // logs collects what is logged.
